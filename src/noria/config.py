@@ -1,0 +1,62 @@
+"""Settings, read once at the door: flag > NORIA_* > ./noria.toml > ~/.config/noria.toml > default."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from noria.errors import Invalid
+
+
+class Settings(Struct, frozen=True):
+    """Everything that can be set. The names are those of the flags, of NORIA_<NAME>, and of the keys in noria.toml.
+
+    home: where a local server keeps all of its state; a local disk.
+    server: the URL of a team's server; empty: the local one, started when needed.
+    token: what the server asks for; empty: the one in the local home.
+    host, port: where a server started here listens; port 0 takes a free one.
+    auth: whether a server started here asks for a token.
+    """
+
+    home: str = "~/.noria"
+    server: str = ""
+    token: str = ""
+    host: str = "127.0.0.1"
+    port: int = 0
+    auth: bool = True
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.home).expanduser().absolute()
+
+
+def _file(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Invalid(f"{path} is not valid TOML ({error}).", "Mend that line.") from None
+
+
+def load(flags: Mapping[str, object] | None = None, env: Mapping[str, str] = os.environ) -> Settings:
+    """The settings in force. A flag that is None was not given; an empty NORIA_* variable counts as not set."""
+    names = Settings.__struct_fields__
+    user = Path(env.get("XDG_CONFIG_HOME") or Path(env.get("HOME", "~")).expanduser() / ".config") / "noria.toml"
+    merged: dict[str, object] = {}
+    for layer in (
+        _file(user),
+        _file(Path("noria.toml")),
+        {name: env[f"NORIA_{name.upper()}"] for name in names if env.get(f"NORIA_{name.upper()}")},
+        {name: value for name, value in (flags or {}).items() if value is not None},
+    ):
+        merged |= {name: value for name, value in layer.items() if name in names}
+    try:
+        return msgspec.convert(merged, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"A setting is wrong: {error}.", "See noria.toml and the NORIA_* variables.") from None

@@ -1,0 +1,83 @@
+"""The one module that starts processes, and the one that says whether a process still lives."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+Popen = subprocess.Popen
+
+
+class Answer(Struct, frozen=True):
+    """What a command printed, and its exit code (127: there is no such program)."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run(argv: Sequence[str], *, timeout: float = 60, env: Mapping[str, str] | None = None, cwd: str | None = None) -> Answer:
+    """Run a command to its end, without a shell and without input."""
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+                              timeout=timeout, env=dict(env) if env is not None else None, cwd=cwd)  # fmt: skip
+    except FileNotFoundError as error:
+        return Answer(127, "", f"{argv[0]}: {error.strerror}")
+    except subprocess.TimeoutExpired:
+        return Answer(124, "", f"{argv[0]} did not answer within {timeout:g} s")
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
+def start(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None, cwd: str | None = None) -> Popen[bytes]:
+    """Start a command in a session of its own: it outlives the caller, holds none of its file descriptors, and appends to `log`."""
+    with log.open("ab") as out:
+        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, close_fds=True,
+                                start_new_session=True, env=dict(env) if env is not None else None, cwd=cwd)  # fmt: skip
+
+
+def python(module: str, *args: str) -> list[str]:
+    """The command that runs a module of ours with this interpreter."""
+    return [sys.executable, "-m", module, *args]
+
+
+def born(pid: int) -> str:
+    """When a process started, as an opaque text that differs when the pid was used again; empty if it does not live.
+
+    Linux: field 22 of /proc/PID/stat (proc(5)). A zombie counts as dead.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]
+
+
+def alive(pid: int, birth: str) -> bool:
+    """Whether the process that had this pid and this birth still lives."""
+    return pid > 0 and birth != "" and born(pid) == birth
+
+
+def signal_group(pid: int, number: int) -> None:
+    """Signal the whole process group that `pid` leads; silent if it is gone."""
+    try:
+        os.killpg(pid, number)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def end(pid: int, birth: str, grace: float = 5.0) -> None:
+    """End a process and its group: TERM, and after `grace` seconds KILL."""
+    if not alive(pid, birth):
+        return
+    signal_group(pid, signal.SIGTERM)
+    until = time.monotonic() + grace
+    while alive(pid, birth) and time.monotonic() < until:
+        time.sleep(0.02)
+    signal_group(pid, signal.SIGKILL)

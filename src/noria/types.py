@@ -1,0 +1,207 @@
+"""The nouns, on one page.
+
+They are MLflow's JSON as frozen msgspec Structs. Times are milliseconds since 1970, ids are hexadecimal text.
+An UNSET field is absent from the JSON, as MLflow has it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from msgspec import UNSET, Struct, UnsetType, field
+
+RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
+JobState = Literal["QUEUED", "SUBMITTED", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"]
+ENDED: frozenset[JobState] = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
+Stage = Literal["None", "Staging", "Production", "Archived"]
+STAGES: tuple[Stage, ...] = ("None", "Staging", "Production", "Archived")
+
+Number = float | Literal["NaN", "Infinity", "-Infinity"]
+"""A double in JSON: what JSON cannot write as a number is one of three names. `float(x)` reads both."""
+
+
+def number(value: float) -> Number:
+    """The JSON form of a double."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+class Tag(Struct, frozen=True):
+    key: str
+    value: str = ""
+
+
+class Param(Struct, frozen=True):
+    key: str
+    value: str = ""
+
+
+class Metric(Struct, frozen=True):
+    key: str
+    value: Number
+    timestamp: int
+    step: int = 0
+
+
+class Experiment(Struct, frozen=True, omit_defaults=True):
+    experiment_id: str
+    name: str
+    artifact_location: str
+    lifecycle_stage: str
+    creation_time: int
+    last_update_time: int
+    tags: list[Tag] = []
+
+
+class RunInfo(Struct, frozen=True):
+    run_id: str
+    run_uuid: str
+    run_name: str
+    experiment_id: str
+    user_id: str
+    status: RunStatus
+    start_time: int
+    artifact_uri: str
+    lifecycle_stage: str
+    end_time: int | UnsetType = UNSET
+
+
+class RunData(Struct, frozen=True, omit_defaults=True):
+    metrics: list[Metric] = []
+    params: list[Param] = []
+    tags: list[Tag] = []
+
+
+class Dataset(Struct, frozen=True, omit_defaults=True):
+    name: str
+    digest: str
+    source_type: str = ""
+    source: str = ""
+    schema: str = ""
+    profile: str = ""
+
+
+class DatasetInput(Struct, frozen=True, omit_defaults=True):
+    dataset: Dataset
+    tags: list[Tag] = []
+
+
+class ModelInput(Struct, frozen=True):
+    model_id: str
+
+
+class ModelOutput(Struct, frozen=True):
+    model_id: str
+    step: int = 0
+
+
+class RunInputs(Struct, frozen=True, omit_defaults=True):
+    dataset_inputs: list[DatasetInput] = []
+    model_inputs: list[ModelInput] = []
+
+
+class RunOutputs(Struct, frozen=True, omit_defaults=True):
+    model_outputs: list[ModelOutput] = []
+
+
+class Run(Struct, frozen=True):
+    info: RunInfo
+    data: RunData = field(default_factory=RunData)
+    inputs: RunInputs = field(default_factory=RunInputs)
+    outputs: RunOutputs = field(default_factory=RunOutputs)
+
+
+class File(Struct, frozen=True):
+    """One entry of an artifact listing; `file_size` in bytes, absent for a folder."""
+
+    path: str
+    is_dir: bool
+    file_size: int | UnsetType = UNSET
+
+
+class ModelVersion(Struct, frozen=True):
+    name: str
+    version: str
+    creation_timestamp: int
+    last_updated_timestamp: int
+    current_stage: Stage
+    source: str
+    status: str
+    run_id: str = ""
+    description: str = ""
+    user_id: str = ""
+    run_link: str = ""
+    tags: list[Tag] = []
+    aliases: list[str] = []
+
+
+class Alias(Struct, frozen=True):
+    alias: str
+    version: str
+
+
+class RegisteredModel(Struct, frozen=True, omit_defaults=True):
+    name: str
+    creation_timestamp: int
+    last_updated_timestamp: int
+    description: str = ""
+    latest_versions: list[ModelVersion] = []
+    tags: list[Tag] = []
+    aliases: list[Alias] = []
+
+
+class Endpoint(Struct, frozen=True):
+    """A served model: which version answers where. `run_id` and `version` are empty for a model from a path."""
+
+    endpoint_id: str
+    model_uri: str
+    url: str
+    state: Literal["RUNNING", "STOPPED"]
+    started: int
+    model_name: str = ""
+    version: str = ""
+    run_id: str = ""
+    host: str = ""
+    pid: int = 0
+
+
+class JobSpec(Struct, frozen=True):
+    """What a job is told. Memory in bytes per node, time in seconds, GPUs per node, CPUs per task; 0 is the site's default."""
+
+    command: list[str]
+    name: str = ""
+    scheduler: str = "local"
+    nodes: int = 1
+    tasks_per_node: int = 1
+    gpus: int = 0
+    cpus: int = 1
+    mem: int = 0
+    time: int = 0
+    max_restarts: int = 0
+    cwd: str = ""
+    env: dict[str, str] = {}
+    experiment: str = "Default"
+
+    @property
+    def world_size(self) -> int:
+        return self.nodes * self.tasks_per_node
+
+
+class Job(Struct, frozen=True):
+    """One submission, from the shell to a recorded exit code. `exit_code` is 128 + n after signal n."""
+
+    id: str
+    run_id: str
+    spec: JobSpec
+    state: JobState
+    user: str
+    created: int
+    folder: str = ""
+    scheduler_id: str = ""
+    started: int | None = None
+    ended: int | None = None
+    exit_code: int | None = None
+    tries: int = 0
+    reason: str = ""

@@ -1,0 +1,31 @@
+"""Artifact listings. Bodies of files are streams: PUT, GET and DELETE on `CONTENT`, written by hand in the server."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from noria.types import File
+from noria.wire.endpoint import MLFLOW, Endpoint
+
+CONTENT = "/api/2.0/mlflow-artifacts/artifacts"
+SCHEME = "mlflow-artifacts:/"
+
+
+class List(Struct, frozen=True):
+    run_id: str = ""
+    run_uuid: str = ""
+    path: str = ""
+    page_token: str = ""
+
+
+class Listed(Struct, frozen=True, omit_defaults=True):
+    root_uri: str = ""
+    files: list[File] = []
+
+
+class ListRoot(Struct, frozen=True):
+    path: str = ""
+
+
+LIST = Endpoint("GET", f"{MLFLOW}/artifacts/list", List, Listed)
+LIST_ROOT = Endpoint("GET", CONTENT, ListRoot, Listed)

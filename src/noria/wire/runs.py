@@ -1,0 +1,146 @@
+"""Runs, with their params, tags and inputs."""
+
+from __future__ import annotations
+
+from msgspec import UNSET, Struct, UnsetType
+
+from noria.types import DatasetInput, Metric, ModelInput, ModelOutput, Param, Run, RunInfo, RunStatus, Tag
+from noria.wire.endpoint import MLFLOW, OWN, Empty, Endpoint
+from noria.wire.experiments import ViewType
+
+
+class Create(Struct, frozen=True):
+    experiment_id: str = "0"
+    user_id: str = ""
+    run_name: str = ""
+    start_time: int = 0
+    tags: list[Tag] = []
+
+
+class Got(Struct, frozen=True):
+    run: Run
+
+
+class Get(Struct, frozen=True):
+    run_id: str = ""
+    run_uuid: str = ""
+
+
+class Update(Struct, frozen=True):
+    run_id: str = ""
+    run_uuid: str = ""
+    status: RunStatus | UnsetType = UNSET
+    end_time: int | UnsetType = UNSET
+    run_name: str = ""
+
+
+class Updated(Struct, frozen=True):
+    run_info: RunInfo
+
+
+class Search(Struct, frozen=True):
+    experiment_ids: list[str] = []
+    filter: str = ""
+    run_view_type: ViewType = "ACTIVE_ONLY"
+    max_results: int = 1000
+    order_by: list[str] = []
+    page_token: str = ""
+
+
+class Found(Struct, frozen=True, omit_defaults=True):
+    runs: list[Run] = []
+    next_page_token: str = ""
+
+
+class LogMetric(Struct, frozen=True):
+    key: str
+    value: float
+    timestamp: int
+    run_id: str = ""
+    run_uuid: str = ""
+    step: int = 0
+
+
+class LogParam(Struct, frozen=True):
+    key: str
+    value: str = ""
+    run_id: str = ""
+    run_uuid: str = ""
+
+
+class LogBatch(Struct, frozen=True):
+    run_id: str
+    metrics: list[Metric] = []
+    params: list[Param] = []
+    tags: list[Tag] = []
+
+
+class LogInputs(Struct, frozen=True):
+    run_id: str
+    datasets: list[DatasetInput] = []
+    models: list[ModelInput] = []
+
+
+class LogOutputs(Struct, frozen=True):
+    run_id: str
+    models: list[ModelOutput] = []
+
+
+class SetTag(Struct, frozen=True):
+    key: str
+    value: str = ""
+    run_id: str = ""
+    run_uuid: str = ""
+
+
+class DeleteTag(Struct, frozen=True):
+    run_id: str
+    key: str
+
+
+class GetHistory(Struct, frozen=True):
+    metric_key: str
+    run_id: str = ""
+    run_uuid: str = ""
+    max_results: int = 0
+    page_token: str = ""
+
+
+class History(Struct, frozen=True, omit_defaults=True):
+    metrics: list[Metric] = []
+    next_page_token: str = ""
+
+
+class Resolve(Struct, frozen=True):
+    prefix: str
+
+
+class Curve(Struct, frozen=True):
+    run_id: str
+    key: str
+
+
+class Points(Struct, frozen=True):
+    """One metric's history as columns, in the order (step, timestamp); `values` holds null where JSON has no number."""
+
+    steps: list[int]
+    values: list[float]
+    timestamps: list[int]
+
+
+CREATE = Endpoint("POST", f"{MLFLOW}/runs/create", Create, Got)
+GET = Endpoint("GET", f"{MLFLOW}/runs/get", Get, Got)
+UPDATE = Endpoint("POST", f"{MLFLOW}/runs/update", Update, Updated)
+DELETE = Endpoint("POST", f"{MLFLOW}/runs/delete", Get, Empty)
+RESTORE = Endpoint("POST", f"{MLFLOW}/runs/restore", Get, Empty)
+SEARCH = Endpoint("POST", f"{MLFLOW}/runs/search", Search, Found)
+LOG_METRIC = Endpoint("POST", f"{MLFLOW}/runs/log-metric", LogMetric, Empty)
+LOG_PARAM = Endpoint("POST", f"{MLFLOW}/runs/log-parameter", LogParam, Empty)
+LOG_BATCH = Endpoint("POST", f"{MLFLOW}/runs/log-batch", LogBatch, Empty)
+LOG_INPUTS = Endpoint("POST", f"{MLFLOW}/runs/log-inputs", LogInputs, Empty)
+LOG_OUTPUTS = Endpoint("POST", f"{MLFLOW}/runs/outputs", LogOutputs, Empty)
+SET_TAG = Endpoint("POST", f"{MLFLOW}/runs/set-tag", SetTag, Empty)
+DELETE_TAG = Endpoint("POST", f"{MLFLOW}/runs/delete-tag", DeleteTag, Empty)
+GET_HISTORY = Endpoint("GET", f"{MLFLOW}/metrics/get-history", GetHistory, History)
+RESOLVE = Endpoint("GET", f"{OWN}/runs/resolve", Resolve, Got)
+CURVE = Endpoint("GET", f"{OWN}/runs/curve", Curve, Points)
