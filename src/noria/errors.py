@@ -17,7 +17,8 @@ class NoriaError(Exception):
     status = 500
 
     def __init__(self, message: str, cure: str = "") -> None:
-        self.message = f"{message} {cure}".strip()
+        stop = "." if cure and message[-1:].isalnum() else ""
+        self.message = f"{message}{stop} {cure}".strip()
         super().__init__(self.message)
 
 

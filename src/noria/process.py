@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -64,10 +65,13 @@ def alive(pid: int, birth: str) -> bool:
     return pid > 0 and birth != "" and born(pid) == birth
 
 
-def signal_group(pid: int, number: int) -> None:
-    """Signal the whole process group that `pid` leads; silent if it is gone."""
+def send(pid: int, number: int) -> None:
+    """Signal a process, and its whole group if it leads one; silent if it is gone."""
     try:
-        os.killpg(pid, number)
+        if os.getpgid(pid) == pid:
+            os.killpg(pid, number)
+        else:
+            os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
         pass
 
@@ -76,8 +80,22 @@ def end(pid: int, birth: str, grace: float = 5.0) -> None:
     """End a process and its group: TERM, and after `grace` seconds KILL."""
     if not alive(pid, birth):
         return
-    signal_group(pid, signal.SIGTERM)
+    send(pid, signal.SIGTERM)
     until = time.monotonic() + grace
     while alive(pid, birth) and time.monotonic() < until:
         time.sleep(0.02)
-    signal_group(pid, signal.SIGKILL)
+    if alive(pid, birth):
+        send(pid, signal.SIGKILL)
+
+
+def whoami() -> str:
+    """The Unix user, or the uid where it has no name, as in containers."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+def exit_code(status: int) -> int:
+    """A shell's exit code of what Popen calls a return code: 128 + n after signal n."""
+    return 128 - status if status < 0 else status

@@ -40,13 +40,15 @@ class Claim(Struct, frozen=True):
 
     user: str
     schedulers: list[str]
+    all_open: bool = False
 
 
 class Work(Struct, frozen=True):
-    """Jobs that are the agent's now, and the ids among its open ones that people want cancelled."""
+    """New jobs for the agent to submit, the ids among its open ones that people want cancelled, and, if it asks, all open ones."""
 
     claimed: list[Job]
     cancel: list[str]
+    open: list[Job] = []
 
 
 class Report(Struct, frozen=True):

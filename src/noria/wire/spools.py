@@ -49,11 +49,11 @@ class Begin(Struct, frozen=True, array_like=True, tag=1):
     tags: dict[str, str]
 
 
-class Log(Struct, frozen=True, array_like=True, tag=2):
-    """Values of some metrics at one step; `timestamp` in milliseconds."""
+class Log(Struct, frozen=True, array_like=True, tag=2, gc=False):
+    """Values of some metrics at one step; `timestamp` in seconds since 1970, as the clock gives it."""
 
     step: int
-    timestamp: int
+    timestamp: float
     metrics: dict[str, float]
 
 

@@ -1,0 +1,59 @@
+"""A shelf: one file is one flavor, and its name is the flavor's name in an MLmodel file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from msgspec import Struct
+
+from noria.plugins import Kind
+
+if TYPE_CHECKING:
+    from noria.models.predictor import Predict
+
+
+class Saved(Struct, frozen=True):
+    """What a flavor adds to the MLmodel file (beside `model_data`), and what must be installed to load it."""
+
+    entry: dict[str, Any]
+    requirements: list[str]
+
+
+class Flavor(Protocol):
+    """How models of one library are kept.
+
+    `claims` is asked of every file on the shelf for every model that is saved; exactly one may say yes. It must not import
+    the library: a model of a library that is not in sys.modules is not of it. `save` writes into an empty folder. `load`
+    gets that folder back with the flavor's entry, and raises Forbidden if it would run code from the folder and
+    `allow_pickle` is false. `_load_pyfunc(data)`, if there is one, is what MLflow calls: an object with predict(data, params).
+    """
+
+    def claims(self, model: object) -> bool: ...
+
+    def save(self, model: Any, data: Path) -> Saved: ...
+
+    def load(self, data: Path, entry: Mapping[str, Any], allow_pickle: bool) -> Any: ...
+
+    def predictor(self, model: Any) -> Predict: ...
+
+
+class Architecture(Protocol):
+    def build(self, **arguments: Any) -> Any: ...
+
+
+# By its name, because the rooms of one floor do not import each other.
+ARCHITECTURES: Kind[Architecture] = Kind("noria.train.architectures")
+
+
+def recipe(model: object) -> tuple[str, dict[str, Any]] | None:
+    """The name and arguments that a model of a shelf's architecture remembers; None for any other object."""
+    built = getattr(model, "architecture", None)
+    if isinstance(built, tuple) and len(built) == 2 and built[0] in ARCHITECTURES.names():
+        name, arguments = built
+        return str(name), dict(arguments)
+    return None
+
+
+FLAVORS: Kind[Flavor] = Kind("noria.models.flavors")

@@ -1,0 +1,220 @@
+"""One user's hands on one cluster: claim what was asked for, submit it, watch it, relay what it says.
+
+The agent keeps nothing that it could lose: jobs are folders, offsets are the server's. It is killed and started again
+without a trace.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from noria import process
+from noria.agent.relay import Relay
+from noria.client.http import Server
+from noria.errors import NoriaError, Unavailable
+from noria.jobs.dialect import Dialect, Seen
+from noria.jobs.folder import Folder
+from noria.jobs.submit import folder_of, submit
+from noria.jobs.watch import judge, look
+from noria.plugins import Kind
+from noria.process import Answer
+from noria.types import Job
+from noria.wire import jobs as wire
+
+SCHEDULERS: Kind[Dialect] = Kind("noria.jobs.schedulers")
+TICK = 0.2
+_ASK_FIRST, _ASK_MOST = 2.0, 30.0
+
+
+class Asked(Struct):
+    """How one scheduler is asked: with growing pauses, and what it said last."""
+
+    every: float = _ASK_FIRST
+    next: float = 0.0
+    seen: dict[str, Seen] = {}
+    missing: dict[str, int] = {}
+
+
+class Agent:
+    """Runs in a thread of a local server, or alone beside a cluster."""
+
+    def __init__(self, url: str, token: str, home: Path, user: str | None = None) -> None:
+        """home: where job folders and spools are; on a cluster, on a file system that the nodes share."""
+        self.server = Server(url, token)
+        self.relay = Relay(self.server)
+        self.home, self.user = home, user or process.whoami()
+        self.schedulers = [name for name in SCHEDULERS.names() if _present(SCHEDULERS.get(name))]
+        self._open: dict[str, Job] = {}
+        self._met = False
+        self._asked: dict[str, Asked] = {}
+        self._wake, self._stop = threading.Event(), threading.Event()
+        self._passes, self._wanted, self._passed = 0, 0, threading.Condition()
+        self._cancelled: set[str] = set()
+        self._thread = threading.Thread(target=self._forever, name="noria-agent", daemon=True)
+        self._env = {**os.environ, "NORIA_HOME": str(home)}
+
+    def __enter__(self) -> Callable[[float], bool]:
+        self._thread.start()
+        return self.flush
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._wake.set()
+        self._thread.join(5)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait for a pass that began after this call: what lay in the spools by now is shipped then."""
+        with self._passed:
+            wanted = self._wanted = self._passes + 2  # The pass under way may have looked already.
+            self._wake.set()
+            return self._passed.wait_for(lambda: self._passes >= wanted, timeout)
+
+    def _forever(self) -> None:
+        pause, complained = TICK, ""
+        while not self._stop.is_set():
+            self._wake.wait(pause)
+            self._wake.clear()
+            try:
+                self.tick()
+                pause, complained = TICK, ""
+            except Exception as error:  # Whatever it was, the jobs of tomorrow still need their agent.
+                sentence = error.message if isinstance(error, NoriaError) else f"{type(error).__name__}: {error}"
+                if sentence != complained and not self._stop.is_set():
+                    print(f"noria: agent: {sentence}", file=sys.stderr, flush=True)
+                complained, pause = sentence, min(pause * 2, 5.0)
+                continue
+            with self._passed:
+                self._passes += 1
+                self._passed.notify_all()
+                if self._passes < self._wanted:
+                    self._wake.set()
+
+    def run(self) -> None:
+        """Run in this thread until interrupted."""
+        self._forever()
+
+    def tick(self) -> None:
+        """One pass: new work, cancellations, open jobs, spools of scripts."""
+        work = self.server.call(wire.CLAIM, wire.Claim(self.user, self.schedulers, all_open=not self._met))
+        self._open |= {job.id: job for job in work.open}
+        self._met = True
+        for job in work.claimed:
+            self._submit(job)
+        for name in self.schedulers:
+            self._cancel(name, [job_id for job_id in work.cancel if self._scheduler_of(job_id) == name])
+            self._ask(name)
+        for job in list(self._open.values()):
+            self._watch(job)
+        self._relay_scripts()
+
+    def _scheduler_of(self, job_id: str) -> str:
+        return self._open[job_id].spec.scheduler if job_id in self._open else ""
+
+    def _run(self, argv: Sequence[str]) -> Answer:
+        return process.run(argv, env=self._env)
+
+    def _submit(self, job: Job) -> None:
+        dialect, folder = SCHEDULERS.get(job.spec.scheduler), folder_of(self.home, job.id)
+        try:
+            scheduler_id = submit(job, folder, dialect, self._job_env(job), self._run)
+        except Unavailable as error:
+            if error.message != job.reason:
+                self._report(job, wire.Report(job.id, "QUEUED", reason=error.message))
+            return
+        except NoriaError as error:
+            self._report(job, wire.Report(job.id, "FAILED", ended=_now(), exit_code=1, reason=error.message))
+            return
+        self._report(job, wire.Report(job.id, "SUBMITTED", folder=str(folder.path), scheduler_id=scheduler_id, reason=""))
+
+    def _job_env(self, job: Job) -> dict[str, str]:
+        """What an unmodified mlflow script needs; on a cluster's node a loopback address would lead nowhere."""
+        env = {"NORIA_HOME": str(self.home)}
+        if job.spec.scheduler == "local":
+            env |= {"MLFLOW_TRACKING_URI": self.server.url, "NORIA_SERVER": self.server.url}
+            if self.server.token:
+                env |= {"MLFLOW_TRACKING_TOKEN": self.server.token, "NORIA_TOKEN": self.server.token}
+        return env
+
+    def _report(self, job: Job, report: wire.Report) -> None:
+        """Tell the server, and take its word for what the job is now."""
+        self.server.call(wire.REPORT, report)
+        job = self.server.call(wire.GET, wire.Key(job.id)).job
+        if job.state in ("QUEUED", "COMPLETED", "FAILED", "CANCELLED"):
+            self._open.pop(job.id, None)
+        else:
+            self._open[job.id] = job
+
+    def _cancel(self, scheduler: str, ids: Sequence[str]) -> None:
+        wanted = [self._open[job_id].scheduler_id for job_id in ids if job_id not in self._cancelled]
+        if wanted:
+            self._run(SCHEDULERS.get(scheduler).cancel(wanted))
+            self._cancelled.update(ids)
+
+    def _ask(self, scheduler: str) -> None:
+        """One query for all open jobs of a scheduler, with pauses that grow while nothing changes."""
+        asked = self._asked.setdefault(scheduler, Asked())
+        mine = [job for job in self._open.values() if job.spec.scheduler == scheduler and not _spoke(self._folder(job))]
+        if not mine or time.monotonic() < asked.next:
+            return
+        dialect = SCHEDULERS.get(scheduler)
+        try:
+            seen = dialect.states(self._run(dialect.query(self.user)))
+            lost = [job.scheduler_id for job in mine if job.scheduler_id not in seen]
+            accounting = dialect.final(lost) if lost else None
+            if accounting is not None:
+                seen = {**dialect.finals(self._run(accounting)), **seen}
+        except NoriaError as error:
+            print(f"noria: agent: {error.message}", file=sys.stderr, flush=True)
+            seen, lost = asked.seen, []
+        asked.missing = {key: asked.missing.get(key, 0) + 1 for key in lost if key not in seen}
+        asked.every = _ASK_FIRST if seen != asked.seen else min(asked.every * 1.5, _ASK_MOST)
+        asked.seen, asked.next = seen, time.monotonic() + asked.every
+
+    def _folder(self, job: Job) -> Folder:
+        return Folder(Path(job.folder)) if job.folder else folder_of(self.home, job.id)
+
+    def _watch(self, job: Job) -> None:
+        """Look first, ship then, report last: whatever was written before a job's end is readable once the end is."""
+        folder, asked = self._folder(job), self._asked[job.spec.scheduler]
+        view = look(folder)
+        spools = sorted(folder.spool.glob("*.spool"))
+        self.relay.ship(spools)
+        report = judge(job, view, asked.seen.get(job.scheduler_id), asked.missing.get(job.scheduler_id, 0) >= 3, _now())
+        if report is not None:
+            self._report(job, report)
+            if job.id not in self._open:
+                for path in spools:
+                    self.relay.close_dead(path)
+                    self.relay.forget(path)
+
+    def _relay_scripts(self) -> None:
+        """Spools of scripts outside of jobs; one that is done is put aside."""
+        folder = self.home / "spool"
+        for path in sorted(folder.glob("*.spool")):
+            self.relay.ship([path])
+            if self.relay.close_dead(path):
+                done = folder / "shipped"
+                done.mkdir(exist_ok=True)
+                os.replace(path, done / path.name)
+                shutil.rmtree(path.with_suffix(".files"), ignore_errors=True)
+                self.relay.forget(path)
+
+
+def _present(dialect: Dialect) -> bool:
+    return process.run(dialect.PROBE, timeout=10).code == 0
+
+
+def _spoke(folder: Folder) -> bool:
+    return folder.exit() is not None
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

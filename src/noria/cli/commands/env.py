@@ -1,0 +1,22 @@
+"""noria env"""
+
+from __future__ import annotations
+
+from shlex import quote
+
+import click
+
+
+@click.command()
+def command() -> None:
+    """Print the exports that an mlflow script needs: eval "$(noria env)"."""
+    from noria.cli.local import connect
+
+    server = connect()
+    for name, value in {
+        "MLFLOW_TRACKING_URI": server.url,
+        "MLFLOW_TRACKING_TOKEN": server.token,
+        "NORIA_SERVER": server.url,
+        "NORIA_TOKEN": server.token,
+    }.items():
+        click.echo(f"export {name}={quote(value)}")

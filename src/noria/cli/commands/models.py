@@ -1,0 +1,83 @@
+"""noria models"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from noria.cli.show import json_option
+
+
+@click.group()
+def command() -> None:
+    """The registry: models, their versions and stages."""
+
+
+@command.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List registered models."""
+    from noria.cli import show
+    from noria.cli.local import connect
+    from noria.wire import registry
+
+    found = connect().call(registry.SEARCH, registry.Search(max_results=1000)).registered_models
+    if as_json:
+        show.as_json({"models": found})
+        return
+    show.table(
+        ("MODEL", "LATEST", "STAGES", "UPDATED"),
+        [
+            (model.name, max((v.version for v in model.latest_versions), key=int, default="-"),
+             " ".join(f"{v.current_stage}={v.version}" for v in model.latest_versions if v.current_stage != "None"),
+             show.ago(model.last_updated_timestamp))
+            for model in found
+        ],
+        "No models yet: register one with mlflow.register_model, or try noria demo.",
+    )  # fmt: skip
+
+
+@command.command()
+@click.argument("name")
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """Show a model's versions, newest first."""
+    from noria.cli import show
+    from noria.cli.local import connect
+    from noria.wire import registry
+
+    server = connect()
+    model = server.call(registry.GET, registry.Name(name)).registered_model
+    quoted = name.replace("'", "\\'")
+    versions = server.call(registry.SEARCH_VERSIONS, registry.SearchVersions(f"name='{quoted}'")).model_versions
+    if as_json:
+        show.as_json({"model": model, "versions": versions})
+        return
+    show.table(
+        ("VERSION", "STAGE", "ALIASES", "RUN", "CREATED", "SOURCE"),
+        [(v.version, v.current_stage, " ".join(v.aliases), v.run_id[:8], show.ago(v.creation_timestamp), v.source) for v in versions],
+        f"{name} has no versions yet.",
+    )
+
+
+@command.command()
+@click.argument("name")
+@click.argument("version")
+@click.option("--to", "stage", default="Production", show_default=True, help="Stage: Staging, Production or Archived.")
+@click.option("--held-out", type=click.Path(exists=True, dir_okay=False), help="An .npz with arrays x and y: the gate compares on it.")
+@json_option
+def promote(name: str, version: str, stage: str, held_out: str | None, as_json: bool) -> None:
+    """Promote a version; with --held-out only if it is not worse than the version that stands there now.
+
+    Exit code 3 says that the gate refused.
+    """
+    from noria.automation.promote import promote
+    from noria.cli import show
+    from noria.cli.local import connect
+
+    verdict = promote(connect(), name, version, stage, held_out)
+    if as_json:
+        show.as_json(verdict)
+    click.echo(f"noria: {verdict.sentence}", err=True)
+    sys.exit(0 if verdict.passed else 3)

@@ -1,0 +1,43 @@
+"""noria server"""
+
+from __future__ import annotations
+
+import click
+
+
+@click.group(invoke_without_command=True)
+@click.option("--host", help="Address to listen on; 127.0.0.1 is this machine alone.", show_default="127.0.0.1")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on.", show_default="a free one, the same every time")
+@click.option("--home", help="Folder for all of the server's state, on a local disk.", show_default="~/.noria")
+@click.option("--no-auth", is_flag=True, help="Ask for no token: for a machine of one's own.")
+@click.pass_context
+def command(ctx: click.Context, host: str | None, port: int | None, home: str | None, no_auth: bool) -> None:
+    """Serve in the foreground: tracking, registry, web page, and an agent for this machine's jobs.
+
+    Other commands start a server in the background when they need one; `noria server stop` ends it.
+    """
+    from noria import config
+
+    settings = config.load({"host": host, "port": port, "home": home, "auth": False if no_auth else None})
+    ctx.obj = settings
+    if ctx.invoked_subcommand is None:
+        from noria.agent.agent import Agent
+        from noria.server.run import serve
+
+        serve(settings, lambda url, token: Agent(url, token, settings.folder), lambda url: _announce(url, settings.folder))
+
+
+def _announce(url: str, folder: object) -> None:
+    click.echo(f"noria: serving at {url} from {folder}; the page is at {url}/ (`noria env` prints the token)", err=True)
+
+
+@command.command()
+@click.pass_obj
+def stop(settings: object) -> None:
+    """Stop the server of this home. Jobs go on without it."""
+    from noria.config import Settings
+    from noria.server.run import stop
+
+    assert isinstance(settings, Settings)
+    url = stop(settings)
+    click.echo(f"noria: stopped the server at {url}" if url else f"noria: no server runs for {settings.folder}", err=True)

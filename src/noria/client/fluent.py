@@ -1,0 +1,278 @@
+"""What a training script calls. Each call appends to the spool and returns; a relay ships it when it can.
+
+Inside a job (the launcher sets NORIA_RUN_ID) everything goes to the job's run, with no start_run needed. Elsewhere a
+run is started by start_run, or by the first call that needs one, and ends with the process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import socket
+import sys
+import threading
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from time import time
+from types import TracebackType
+from uuid import uuid4
+
+from noria import config
+from noria.client.spool import Spool, now
+from noria.errors import Invalid, NotFound
+from noria.process import born, whoami
+from noria.types import RunStatus
+from noria.wire import limits
+from noria.wire.spools import FORMAT, Artifact, Begin, Dataset, End, Header, Log, Params, Rewind, Tags
+
+_stack: list[ActiveRun] = []
+_lock = threading.RLock()
+
+
+class ActiveRun:
+    """A run that this process writes to; also a context manager that ends it."""
+
+    def __init__(self, run_id: str, folder: Path, *, in_job: bool = False) -> None:
+        self.run_id = run_id
+        self._in_job = in_job
+        self._pid = os.getpid()
+        self._keys: set[str] = set()
+        self._params: dict[str, str] = {}
+        self._next_step = 0
+        header = Header(
+            FORMAT, uuid4().hex, run_id, os.environ.get("NORIA_JOB_ID", "") if in_job else "",
+            int(os.environ.get("NORIA_ATTEMPT", "0")) if in_job else 0, int(os.environ.get("RANK", "0")) if in_job else 0,
+            socket.gethostname(), self._pid, born(self._pid), now())  # fmt: skip
+        self.spool = Spool(folder, header)
+        self._append = self.spool.append
+
+    def _checked(self, values: Mapping[str, object]) -> dict[str, float]:
+        for key in values.keys() - self._keys:
+            self._keys.add(limits.key(str(key)))
+        return {str(key): _float(key, value) for key, value in values.items()}
+
+    def log_params(self, params: Mapping[str, object]) -> None:
+        fresh: dict[str, str] = {}
+        for key, value in params.items():
+            text = _cut(limits.key(key, "param"), str(value), limits.PARAM_VALUE, "Parameter")
+            if self._params.setdefault(key, text) != text:
+                raise Invalid(
+                    f"Changing param values is not allowed. Param with key='{key}' was already logged with "
+                    f"value='{self._params[key][:80]}' for run ID='{self.run_id}'. Attempted logging new value '{text[:80]}'.",
+                    "Log it under another name, or start a new run.",
+                )
+            fresh[key] = text
+        if fresh:
+            self.spool.append(Params(fresh))
+
+    def set_tags(self, tags: Mapping[str, object]) -> None:
+        self.spool.append(Tags({limits.key(k, "tag"): _cut(k, str(v), limits.TAG_VALUE, "Tag") for k, v in tags.items()}))
+
+    def log_file(self, source: Path, path: str) -> None:
+        """A copy is kept beside the spool: the file may change as soon as this returns."""
+        path = limits.artifact_path(path)
+        stored = uuid4().hex
+        self.spool.files.mkdir(exist_ok=True, mode=0o700)
+        copy = self.spool.files / stored
+        shutil.copyfile(source, copy)
+        self.spool.append(Artifact(path, f"{self.spool.files.name}/{stored}", copy.stat().st_size))
+
+    def end(self, status: RunStatus = "FINISHED") -> None:
+        """Ends the run; in a job the exit code decides instead, so only the spool is closed."""
+        if self._pid != os.getpid():
+            return  # A forked child shares the spool but not the run's end.
+        if not self._in_job:
+            self.spool.append(End(status, now()))
+        self.spool.close()
+
+    def __enter__(self) -> ActiveRun:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self in _stack:
+            while _stack and _pop("FAILED" if kind else "FINISHED") is not self:
+                pass
+
+
+def _float(key: str, value: object) -> float:
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
+        raise Invalid(f"Metric '{key}' was given {value!r:.80}, which is not a number.", "Log texts with noria.set_tag.")
+    return float(value)
+
+
+def _cut(key: str, text: str, limit: int, what: str) -> str:
+    if len(text) > limit:
+        warnings.warn(f"{what} '{key}' has {len(text):,} characters; the first {limit:,} are kept. "
+                      "Log long texts as artifacts.", UserWarning, stacklevel=4)  # fmt: skip
+    return limits.cut(text, limit)
+
+
+def _pop(status: RunStatus = "FINISHED") -> ActiveRun:
+    run = _stack.pop()
+    run.end(status)
+    return run
+
+
+def _job_run() -> str:
+    return os.environ.get("NORIA_RUN_ID", "")
+
+
+def job_folder() -> Path | None:
+    """The folder of the job that this process belongs to; None outside of a job."""
+    folder = os.environ.get("NORIA_JOB_FOLDER")
+    return Path(folder) if folder else None
+
+
+def _spool_folder() -> Path:
+    folder = job_folder()
+    return folder / "spool" if folder else config.load().folder / "spool"
+
+
+def start_run(
+    run_id: str | None = None,
+    *,
+    run_name: str = "",
+    experiment: str = "",
+    tags: Mapping[str, object] | None = None,
+    nested: bool = False,
+) -> ActiveRun:
+    """Start a run, or go on with the one of this id; in a job, attach to the job's run.
+
+    Raises Invalid if one is active already and `nested` is not given.
+    """
+    with _lock:
+        if _stack and not nested:
+            raise Invalid(
+                f"Run {_stack[-1].run_id} is active already.", "End it with noria.end_run(), or pass nested=True for a child run."
+            )
+        attach = _job_run() if not _stack and run_id is None else ""
+        parent = _stack[-1].run_id if _stack else ""
+        run = ActiveRun(attach or limits.run_id(run_id or uuid4().hex), _spool_folder(), in_job=bool(attach))
+        labels = {"mlflow.parentRunId": parent} if parent else {}
+        if not attach:
+            user, source = whoami(), os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else ""
+            labels |= {"mlflow.user": user, "mlflow.source.name": source, "mlflow.source.type": "LOCAL"}
+            name = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")
+            run.spool.append(Begin(name, run_name, user, now(), labels))
+        if tags or (attach and run_name):
+            run.set_tags({**({"mlflow.runName": run_name} if attach and run_name else {}), **(tags or {})})
+        if not _stack:
+            atexit.register(_at_exit)
+        _stack.append(run)
+        return run
+
+
+def _at_exit() -> None:
+    failed = getattr(sys, "last_value", None) is not None
+    while _stack:
+        _pop("FAILED" if failed else "FINISHED")
+
+
+def active_run() -> ActiveRun | None:
+    """The run that calls go to; None if none was started."""
+    return _stack[-1] if _stack else None
+
+
+def run_id() -> str:
+    """The id of the active run, which is started if there is none."""
+    return _current().run_id
+
+
+def _current() -> ActiveRun:
+    return _stack[-1] if _stack else start_run()
+
+
+def end_run(status: RunStatus = "FINISHED") -> None:
+    """End the active run; nothing happens if there is none."""
+    with _lock:
+        if _stack:
+            _pop(status)
+
+
+def log(
+    values: Mapping[str, float] | None = None, /, *, step: int | None = None, timestamp: float | None = None, **metrics: float
+) -> None:
+    """Log metrics at one step: `noria.log(loss=0.3, step=7)` or `noria.log({"val/loss": 0.3})`.
+
+    Costs microseconds and never waits for a server. step: without one, the step after the last of this run.
+    timestamp: seconds since 1970, by default now. Raises Invalid for a value that is no number or a name MLflow refuses.
+    """
+    # One flat body, because every call in it would cost as much as the arithmetic of the whole.
+    run = _stack[-1] if _stack else start_run()
+    if values:
+        metrics = {**values, **metrics}
+    known = run._keys
+    for key, value in metrics.items():
+        if value.__class__ is not float or key not in known:
+            metrics = run._checked(metrics)
+            break
+    if step is None:
+        step = run._next_step
+    elif step.__class__ is not int:
+        step = int(step)
+    run._next_step = step + 1
+    run._append(Log(step, time() if timestamp is None else timestamp, metrics))
+
+
+def log_metric(key: str, value: float, step: int = 0, timestamp: float | None = None) -> None:
+    """Log one metric, as `mlflow.log_metric` does: the step is 0 unless it is given."""
+    log({key: value}, step=step, timestamp=timestamp)
+
+
+def log_metrics(metrics: Mapping[str, float], step: int = 0, timestamp: float | None = None) -> None:
+    """Log several metrics at one step."""
+    log(metrics, step=step, timestamp=timestamp)
+
+
+def log_param(key: str, value: object) -> None:
+    """Log a parameter, once: another value later raises Invalid. Over 6,000 characters it is cut, with a warning."""
+    _current().log_params({key: value})
+
+
+def log_params(params: Mapping[str, object]) -> None:
+    """Log several parameters."""
+    _current().log_params(params)
+
+
+def set_tag(key: str, value: object) -> None:
+    """Set a tag; a later value replaces it."""
+    _current().set_tags({key: value})
+
+
+def set_tags(tags: Mapping[str, object]) -> None:
+    """Set several tags."""
+    _current().set_tags(tags)
+
+
+def log_artifact(local_path: str | os.PathLike[str], artifact_path: str | None = None) -> None:
+    """Keep a copy of a file with the run, under its own name in the folder `artifact_path`."""
+    source = Path(local_path)
+    if source.is_dir():
+        return log_artifacts(source, f"{artifact_path}/{source.name}" if artifact_path else source.name)
+    if not source.is_file():
+        raise NotFound(f"There is no file {str(source)!r} to log.", "Check the path; it is relative to the working directory.")
+    _current().log_file(source, f"{artifact_path}/{source.name}" if artifact_path else source.name)
+
+
+def log_artifacts(local_dir: str | os.PathLike[str], artifact_path: str | None = None) -> None:
+    """Keep copies of all files below a folder with the run."""
+    root = Path(local_dir)
+    if not root.is_dir():
+        raise NotFound(f"There is no folder {str(root)!r} to log.", "Check the path; it is relative to the working directory.")
+    for source in sorted(path for path in root.rglob("*") if path.is_file()):
+        name = source.relative_to(root).as_posix()
+        _current().log_file(source, f"{artifact_path}/{name}" if artifact_path else name)
+
+
+def log_dataset(name: str, digest: str, source: str = "", context: str = "training", source_type: str = "local") -> None:
+    """Record that the run reads a data set; `digest` identifies its content, at most 36 characters."""
+    _current().spool.append(Dataset(name[:500], digest[:36], source_type, source, context))
+
+
+def rewind(step: int) -> None:
+    """The run goes on from a checkpoint whose next step is `step`: points at that step and later are superseded."""
+    run = _current()
+    run.spool.append(Rewind(step))
+    run._next_step = step

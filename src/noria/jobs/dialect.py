@@ -1,0 +1,33 @@
+"""placeholder"""
+from __future__ import annotations
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+from msgspec import Struct
+from noria.process import Answer
+from noria.types import Job, JobSpec, JobState
+
+
+class Placement(Struct, frozen=True):
+    nodes: list[str]
+    node_rank: int
+    gpus: list[str] | None
+
+
+class Seen(Struct, frozen=True):
+    state: JobState
+    exit_code: int | None
+    reason: str
+
+
+class Dialect(Protocol):
+    PROBE: list[str]
+    def check(self, spec: JobSpec) -> None: ...
+    def script(self, job: Job, folder: str, python: str) -> str: ...
+    def submit(self, script: str, job: Job) -> list[str]: ...
+    def submitted(self, answer: Answer) -> str: ...
+    def query(self, user: str) -> list[str]: ...
+    def states(self, answer: Answer) -> dict[str, Seen]: ...
+    def final(self, ids: Sequence[str]) -> list[str] | None: ...
+    def finals(self, answer: Answer) -> dict[str, Seen]: ...
+    def cancel(self, ids: Sequence[str]) -> list[str]: ...
+    def placement(self, env: Mapping[str, str], read: Callable[[str], str], run: Callable[[Sequence[str]], Answer]) -> Placement: ...

@@ -1,0 +1,175 @@
+"""The workstation's own queue: files, a lock, and no daemon.
+
+Waiting and running jobs are entries in two folders below `<home>/local`. Whoever changes something (a submission, a job
+that ends, a cancellation) takes the lock and starts what fits. So jobs outlive the server, and the queue moves on
+without it.
+
+    python -m noria.jobs.localq submit FOLDER | query | cancel ID… | run FOLDER
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from noria import config, process
+from noria.jobs.folder import Exit, Folder
+from noria.jobs.launch import main as launch
+from noria.types import JobSpec
+
+GPU_VARIABLE = "NORIA_LOCAL_GPUS"
+_KEPT = ("HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR", "PATH", "NORIA_HOME")
+
+
+class Entry(Struct, frozen=True):
+    """A job in the queue and what it takes; once it runs, also who it is and which GPUs it was given."""
+
+    id: str
+    folder: str
+    cpus: int
+    mem: int
+    gpus: int
+    pid: int = 0
+    born: str = ""
+    given: list[str] = []
+
+
+class Machine(Struct, frozen=True):
+    """What there is to give away. Memory in bytes."""
+
+    cpus: int
+    mem: int
+    gpus: list[str]
+
+
+def machine() -> Machine:
+    gpus = sorted(path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
+    return Machine(len(os.sched_getaffinity(0)), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), gpus)
+
+
+def needs(spec: JobSpec) -> tuple[int, int, int]:
+    """CPUs, bytes of memory and GPUs that a job takes from this machine."""
+    return spec.tasks_per_node * spec.cpus, spec.mem, spec.gpus
+
+
+def fit(waiting: Sequence[Entry], running: Sequence[Entry], whole: Machine) -> list[Entry]:
+    """Who starts now: in order of submission, and nobody overtakes one that still waits."""
+    cpus = whole.cpus - sum(each.cpus for each in running)
+    mem = whole.mem - sum(each.mem for each in running)
+    taken = {gpu for each in running for gpu in each.given}
+    free = [gpu for gpu in whole.gpus if gpu not in taken]
+    chosen: list[Entry] = []
+    for each in waiting:
+        # A job that asks for more than there is was refused at submission; what fits the empty machine runs when it is empty.
+        if each.cpus > cpus or each.mem > mem or each.gpus > len(free):
+            break
+        given, free = free[: each.gpus], free[each.gpus :]
+        cpus, mem = cpus - each.cpus, mem - each.mem
+        chosen.append(msgspec.structs.replace(each, given=given))
+    return chosen
+
+
+class Queue:
+    """The two folders. Every method holds the lock while it works."""
+
+    def __init__(self, root: Path) -> None:
+        self.waiting, self.running = root / "waiting", root / "running"
+        for folder in (self.waiting, self.running):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = root / "lock"
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._lock.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def submit(self, folder: Folder) -> str:
+        """Queue a job once, however often it is asked for."""
+        job = folder.job()
+        with self._locked():
+            known = list(self.waiting.glob(f"*-{job.id}")) or (self.running / job.id).exists() or folder.exit() or folder.started()
+            if not known:
+                cpus, mem, gpus = needs(job.spec)
+                self._put(self.waiting / f"{time.time_ns():020d}-{job.id}", Entry(job.id, str(folder.path), cpus, mem, gpus))
+            self._start()
+        return job.id
+
+    def query(self) -> dict[str, str]:
+        """What waits and what runs; who is in neither has ended."""
+        with self._locked():
+            self._start()
+            states = {each.id: "SUBMITTED" for _, each in self._entries(self.waiting)}
+            return states | {each.id: "RUNNING" for _, each in self._entries(self.running)}
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        """End what runs, drop what waits."""
+        with self._locked():
+            for path, each in self._entries(self.waiting):
+                if each.id in ids:
+                    Folder(Path(each.folder)).write_exit(Exit(128 + signal.SIGTERM, int(time.time() * 1000), 0, reason="cancelled while it waited"))
+                    path.unlink()
+            for _, each in self._entries(self.running):
+                if each.id in ids and process.alive(each.pid, each.born):
+                    os.kill(each.pid, signal.SIGTERM)
+            self._start()
+
+    def ended(self, job_id: str) -> None:
+        with self._locked():
+            (self.running / job_id).unlink(missing_ok=True)
+            self._start()
+
+    def _start(self) -> None:
+        """Forget the dead, start what fits."""
+        for path, each in self._entries(self.running):
+            if not process.alive(each.pid, each.born):
+                path.unlink(missing_ok=True)
+        waiting = dict((each.id, path) for path, each in self._entries(self.waiting))
+        running = [each for _, each in self._entries(self.running)]
+        for each in fit([each for _, each in self._entries(self.waiting)], running, machine()):
+            env = {name: os.environ[name] for name in _KEPT if name in os.environ}
+            env[GPU_VARIABLE] = ",".join(each.given)
+            log = Folder(Path(each.folder)).logs / "scheduler.log"
+            child = process.start(process.python("noria.jobs.localq", "run", each.folder), log=log, env=env, cwd=each.folder)
+            self._put(self.running / each.id, msgspec.structs.replace(each, pid=child.pid, born=process.born(child.pid)))
+            waiting[each.id].unlink()
+
+    @staticmethod
+    def _put(path: Path, entry: Entry) -> None:
+        beside = path.parent / f".{path.name}"
+        beside.write_bytes(msgspec.json.encode(entry))
+        os.replace(beside, path)
+
+    @staticmethod
+    def _entries(folder: Path) -> list[tuple[Path, Entry]]:
+        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+        return [(folder / name, msgspec.json.decode((folder / name).read_bytes(), type=Entry)) for name in names]
+
+
+def main(argv: Sequence[str]) -> int:
+    queue = Queue(config.load().folder / "local")
+    verb, rest = argv[0], argv[1:]
+    if verb == "submit":
+        print(queue.submit(Folder(Path(rest[0]))))
+    elif verb == "query":
+        print(msgspec.json.encode(queue.query()).decode())
+    elif verb == "cancel":
+        queue.cancel(rest)
+    elif verb == "run":
+        code = launch(rest[0])
+        queue.ended(Folder(Path(rest[0])).job().id)
+        return code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,73 @@
+"""This machine, without a scheduler: the queue of `noria.jobs.localq`."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from shlex import quote
+
+import msgspec
+
+from noria.errors import Invalid, Unavailable
+from noria.jobs.dialect import Placement, Seen
+from noria.jobs.localq import GPU_VARIABLE, machine, needs
+from noria.process import Answer, python
+from noria.types import Job, JobSpec, JobState
+
+_QUEUE = "noria.jobs.localq"
+PROBE = ["true"]
+
+
+def check(spec: JobSpec) -> None:
+    """Invalid, with the flag, for what this machine does not have."""
+    whole = machine()
+    cpus, mem, gpus = needs(spec)
+    if spec.nodes > 1:
+        raise Invalid("--nodes: this machine is one node.", "Use --tasks-per-node, or --on with a cluster's scheduler.")
+    if cpus > whole.cpus:
+        raise Invalid(f"--cpus: {spec.tasks_per_node} tasks with {spec.cpus} CPUs each are more than the {whole.cpus} of this machine.", "Ask for less.")
+    if mem > whole.mem:
+        raise Invalid(f"--mem: this machine has {whole.mem / 2**30:.1f} GiB.", "Ask for less.")
+    if gpus > len(whole.gpus):
+        raise Invalid(f"--gpus: this machine has {len(whole.gpus)}.", "Ask for fewer; `noria doctor` shows what was found.")
+
+
+def script(job: Job, folder: str, python: str) -> str:
+    return f"#!/bin/sh\n# Job {job.id}: what the local queue runs, for people to read and repeat.\nexec {quote(python)} -m noria.jobs.launch {quote(folder)}\n"
+
+
+def submit(script: str, job: Job) -> list[str]:
+    return python(_QUEUE, "submit", script.rpartition("/")[0])
+
+
+def submitted(answer: Answer) -> str:
+    if answer.code:
+        raise Unavailable(f"The local queue failed: {answer.err.strip()[-300:]}")
+    return answer.out.strip()
+
+
+def query(user: str) -> list[str]:
+    return python(_QUEUE, "query")
+
+
+def states(answer: Answer) -> dict[str, Seen]:
+    if answer.code:
+        raise Unavailable(f"The local queue did not answer: {answer.err.strip()[-300:]}")
+    return {key: Seen(state, None, "") for key, state in msgspec.json.decode(answer.out, type=dict[str, JobState]).items()}
+
+
+def final(ids: Sequence[str]) -> list[str] | None:
+    return None  # Who is in neither list has ended, and the folder says how.
+
+
+def finals(answer: Answer) -> dict[str, Seen]:
+    return {}
+
+
+def cancel(ids: Sequence[str]) -> list[str]:
+    return python(_QUEUE, "cancel", *ids)
+
+
+def placement(env: Mapping[str, str], read: Callable[[str], str], run: Callable[[Sequence[str]], Answer]) -> Placement:
+    gpus = env.get(GPU_VARIABLE, "")
+    return Placement([socket.gethostname()], 0, gpus.split(",") if gpus else [])

@@ -1,0 +1,79 @@
+"""PyTorch models of Noria's architectures, kept as a name, its arguments and the weights: loading runs no code.
+
+    data/architecture.json    {"name": "cnn", "arguments": {"width": 32, ...}}
+    data/state.pt             torch.save of the state dict, read with weights_only
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from noria.errors import Invalid
+from noria.models.flavors import ARCHITECTURES, Saved, recipe
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    from noria.models.predictor import Predict
+
+
+def claims(model: object) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(model, torch.nn.Module) and recipe(model) is not None
+
+
+def save(model: nn.Module, data: Path) -> Saved:
+    import torch
+
+    name, arguments = recipe(model) or ("", {})
+    (data / "architecture.json").write_text(json.dumps({"name": name, "arguments": arguments}, indent=1))
+    torch.save({key: value.detach().cpu() for key, value in model.state_dict().items()}, data / "state.pt")
+    version = torch.__version__.partition("+")[0]
+    return Saved({"architecture": name, "pytorch_version": version}, [f"torch=={version}"])
+
+
+def load(data: Path, entry: Mapping[str, Any], allow_pickle: bool = False) -> nn.Module:
+    import torch
+
+    try:
+        recipe = json.loads((data / "architecture.json").read_text())
+        model = ARCHITECTURES.get(recipe["name"]).build(**recipe["arguments"])
+        model.load_state_dict(torch.load(data / "state.pt", map_location="cpu", weights_only=True))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError) as error:
+        reason = " ".join(str(error).split())
+        raise Invalid(f"The model in {data} is damaged or incomplete: {reason:.200}.", "Save or download it again.") from None
+    evaluating: nn.Module = model.eval()
+    return evaluating
+
+
+def predictor(model: nn.Module) -> Predict:
+    import torch
+
+    @torch.inference_mode()
+    def predict(batch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        out: np.ndarray[Any, Any] = model(torch.from_numpy(batch if batch.flags.writeable else batch.copy())).numpy()
+        return out
+
+    return predict
+
+
+class _PyFunc:
+    """What mlflow.pyfunc calls: arrays and data frames in, arrays out."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._predict = predictor(model)
+
+    def predict(self, data: Any, params: Mapping[str, Any] | None = None) -> np.ndarray[Any, Any]:
+        import numpy as np
+
+        array = np.ascontiguousarray(data)
+        return self._predict(array.astype(np.float32) if array.dtype == np.float64 else array)
+
+
+def _load_pyfunc(path: str) -> _PyFunc:
+    return _PyFunc(load(Path(path), {}))

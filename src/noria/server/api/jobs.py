@@ -1,0 +1,20 @@
+"""Jobs, for people and for agents."""
+
+from noria.server.live import AGAIN, Hub
+from noria.server.route import Route, read, write
+from noria.store import jobs
+from noria.wire import jobs as wire
+
+
+def _reported(hub: Hub, _: wire.Report, run_id: str) -> None:
+    hub.tell(run_id, lambda: [AGAIN])
+
+
+ROUTES = [
+    write(wire.SUBMIT, jobs.submit),
+    read(wire.LIST, jobs.list_),
+    read(wire.GET, jobs.get),
+    write(wire.CANCEL, jobs.cancel),
+    read(wire.CLAIM, jobs.claim),
+    Route(wire.REPORT, jobs.report, True, _reported, lambda run_id: None),
+]

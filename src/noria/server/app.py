@@ -1,0 +1,48 @@
+"""The application: every row of `wire` with its handler, the page, and the gate in front."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from types import ModuleType
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from noria.errors import NoriaError
+from noria.plugins import Kind
+from noria.server import page, problem
+from noria.server.auth import Gate
+from noria.server.route import State, handler
+
+APIS: Kind[ModuleType] = Kind("noria.server.api")
+
+
+def build(state: State, token: str) -> ASGIApp:
+    """The ASGI application. token: "" asks for none."""
+    routes = [route for name in APIS.names() for route in _routes(APIS.module(name), state)]
+    routes += [Route(path, page.page, methods=["GET"]) for path in ("/", "/index.html", "/favicon.ico", "/assets/{path:path}")]
+    handlers: dict[Any, Any] = {NoriaError: problem.known, HTTPException: problem.missing, Exception: problem.unknown}
+    return Gate(Starlette(routes=routes, exception_handlers=handlers), token)
+
+
+def _routes(api: ModuleType, state: State) -> list[Route]:
+    rows = [(row.endpoint.method, row.endpoint.path, handler(row, state)) for row in getattr(api, "ROUTES", [])]
+    streams = [(method, path, _bound(stream, state)) for method, path, stream in getattr(api, "STREAMS", [])]
+    found = []
+    for method, path, function in [*rows, *streams]:
+        found.append(Route(path, function, methods=[method]))
+        if path.startswith("/api/"):  # MLflow serves its own page under this prefix; scripts copied from it use it too.
+            found.append(Route(f"/ajax-{path[1:]}", function, methods=[method]))
+    return found
+
+
+def _bound(stream: Callable[[Request, State], Awaitable[Response]], state: State) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(request: Request) -> Response:
+        return await stream(request, state)
+
+    return handle

@@ -1,0 +1,110 @@
+"""A server's home: its token, who holds it, and where it answers."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import socket
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from noria.errors import Conflict, Invalid, Unavailable
+from noria.process import alive, born
+
+
+class Holder(Struct, frozen=True):
+    """The server process of a home, as it wrote itself into `server.json`."""
+
+    pid: int
+    born: str
+    host: str
+    url: str
+    auth: bool
+
+    @property
+    def here(self) -> bool:
+        return self.host == socket.gethostname() and alive(self.pid, self.born)
+
+
+def prepare(home: Path) -> None:
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        token(home)
+    except OSError as error:
+        raise Unavailable(f"The home {home} cannot be used ({error.strerror}).", "Give another folder with --home or NORIA_HOME.") from None
+
+
+def token(home: Path) -> str:
+    """The home's token, made at first; readable by its owner alone."""
+    path = home / "token"
+    if not path.exists():
+        beside = home / f".token.{os.getpid()}"
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
+        try:
+            os.link(beside, path)  # Unlike a rename, this leaves the token of whoever was faster.
+        except FileExistsError:
+            pass
+        beside.unlink()
+    return path.read_text().strip()
+
+
+def holder(home: Path) -> Holder | None:
+    """Who wrote server.json last; it may have died since."""
+    try:
+        return msgspec.json.decode((home / "server.json").read_bytes(), type=Holder)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def lock(home: Path) -> int:
+    """Hold the home until this process ends, however it ends. Raises Conflict with the name of who holds it."""
+    descriptor = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        who = holder(home)
+        held = f"process {who.pid} on {who.host}, which answers at {who.url}" if who else "another process"
+        raise Conflict(f"The home {home} is held by {held}.", "Use that one, stop it with `noria server stop`, or give another --home.") from None
+    return descriptor
+
+
+def record(home: Path, url: str, auth: bool) -> None:
+    me = Holder(os.getpid(), born(os.getpid()), socket.gethostname(), url, auth)
+    beside = home / ".server.json"
+    beside.write_bytes(msgspec.json.encode(me))
+    os.replace(beside, home / "server.json")
+
+
+def bind(host: str, port: int, home: Path) -> socket.socket:
+    """The listening socket. Port 0: the one that this home had last, so that addresses stay good, or a free one."""
+    last = holder(home)
+    if port == 0 and last is not None:
+        try:
+            return _bind(host, int(last.url.rpartition(":")[2]))
+        except OSError:
+            pass  # Somebody else has it now.
+    try:
+        return _bind(host, port)
+    except OSError as error:
+        if isinstance(error, socket.gaierror):
+            raise Invalid(f"'{host}' is not an address of this machine.", "Use --host 127.0.0.1, or 0.0.0.0 for all networks.") from None
+        raise Unavailable(f"Port {port} on {host} cannot be used ({os.strerror(error.errno or 0)}).",
+                          "Give another --port, or none to take a free one.") from None  # fmt: skip
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(1024)
+    except OSError:
+        listening.close()
+        raise
+    return listening

@@ -1,0 +1,59 @@
+"""Live push: what was just committed goes to whoever watches that run. Watchers that cannot keep up are told to read again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+
+from noria.types import Metric
+
+_BACKLOG = 1000
+_PING_SECONDS = 15
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """log: new points; rewind: points at `step` and after it no longer hold; run: read the run again."""
+
+    type: str
+    metrics: list[Metric] = []
+    step: int | None = None
+
+
+AGAIN = Event("run")
+
+
+class Hub:
+    """Watchers by run. Belongs to the event loop's thread."""
+
+    def __init__(self) -> None:
+        self._watchers: dict[str, set[asyncio.Queue[Event]]] = {}
+
+    def tell(self, run_id: str, events: Callable[[], list[Event]]) -> None:
+        """Pass events on; they are not even made when nobody watches."""
+        watchers = self._watchers.get(run_id)
+        for event in events() if watchers else ():
+            for watcher in watchers or ():
+                if watcher.qsize() < _BACKLOG:
+                    watcher.put_nowait(event)
+                elif watcher.qsize() == _BACKLOG:
+                    watcher.put_nowait(AGAIN)
+
+    async def watch(self, run_id: str) -> AsyncIterator[bytes]:
+        """Server-sent events (WHATWG HTML, 9.2) until the reader leaves; a comment every 15 s keeps proxies awake."""
+        watcher: asyncio.Queue[Event] = asyncio.Queue()
+        self._watchers.setdefault(run_id, set()).add(watcher)
+        try:
+            yield b": watching\n\n"
+            while True:
+                try:
+                    event = await asyncio.wait_for(watcher.get(), _PING_SECONDS)
+                except TimeoutError:
+                    yield b": still here\n\n"
+                    continue
+                yield b"data: " + msgspec.json.encode(event) + b"\n\n"
+        finally:
+            self._watchers[run_id].discard(watcher)
+            if not self._watchers[run_id]:
+                del self._watchers[run_id]

@@ -1,0 +1,113 @@
+"""From a row of `wire` and a function of `store` to an HTTP route."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from msgspec import Struct
+from sqlalchemy import Connection
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from noria.errors import Invalid, NoriaError, TooLarge
+from noria.server.live import Hub
+from noria.store.artifacts import Artifacts
+from noria.store.store import Store
+from noria.wire import limits
+from noria.wire.endpoint import Empty, Endpoint, convert, decode, encode
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+Tell = Callable[[Hub, Any, Any], None]
+
+
+class State(Struct, frozen=True):
+    """What every handler may use. `flush` ships the local spools; None where no agent runs in this process."""
+
+    store: Store
+    artifacts: Artifacts
+    hub: Hub
+    readers: ThreadPoolExecutor
+    flush: Callable[[float], bool] | None = None
+
+
+class Route(Struct, frozen=True):
+    """One row and what answers it. `tell` informs watchers after the commit; `reply` picks the response from the result."""
+
+    endpoint: Endpoint[Any, Any]
+    work: Callable[[Connection, Any], Any]
+    writes: bool
+    tell: Tell | None = None
+    reply: Callable[[Any], Any] | None = None
+
+
+def read(endpoint: Endpoint[Q, R], work: Callable[[Connection, Q], R]) -> Route:
+    return Route(endpoint, work, False)
+
+
+def write(endpoint: Endpoint[Q, R], work: Callable[[Connection, Q], R | None], tell: Tell | None = None) -> Route:
+    return Route(endpoint, work, True, tell)
+
+
+def handler(route: Route, state: State) -> Callable[[Request], Awaitable[Response]]:
+    """The coroutine that Starlette calls."""
+
+    async def handle(request: Request) -> Response:
+        query = await _query(route.endpoint, request)
+        if route.writes:
+            result = await asyncio.wrap_future(state.store.write(lambda conn: route.work(conn, query)))
+        else:
+            loop = asyncio.get_running_loop()
+            result = await loop.run_in_executor(state.readers, state.store.read, lambda conn: route.work(conn, query))
+        if route.tell is not None:
+            route.tell(state.hub, query, result)
+        return answer(route.endpoint, route.reply(result) if route.reply else result)
+
+    return handle
+
+
+def answer(endpoint: Endpoint[Any, Any], result: object) -> Response:
+    body = encode(endpoint, Empty() if result is None else result)
+    return Response(body, media_type=f"application/{endpoint.codec}")
+
+
+async def _query(endpoint: Endpoint[Any, Any], request: Request) -> Any:
+    """The request's Struct, from the path, the query and the body."""
+    inpath = dict(request.path_params)
+    if endpoint.method == "GET" and request.query_params:
+        return convert(endpoint.request, {**_parameters(endpoint.request, request), **inpath})
+    body = await read_body(request)
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip()
+    if body and kind != f"application/{endpoint.codec}":
+        raise Invalid(f"Bad Request. Content-Type must be 'application/{endpoint.codec}', not '{kind[:80]}'.")
+    if not inpath:
+        return decode(endpoint.request, body, endpoint.codec)
+    fields = decode(dict[str, Any], body, endpoint.codec)
+    return convert(endpoint.request, {**fields, **inpath})
+
+
+def _parameters(kind: type, request: Request) -> dict[str, object]:
+    """Query parameters; what the Struct has as a list may be repeated."""
+    lists = {name for name, hint in kind.__annotations__.items() if "list[" in str(hint)}
+    query = request.query_params
+    return {name: query.getlist(name) if name in lists else query[name] for name in query}
+
+
+async def read_body(request: Request, limit: int = limits.BODY) -> bytes:
+    """The body, never more than `limit` bytes of it in memory."""
+    blocks, size = [], 0
+    refuse = TooLarge(f"The request's body is over {limit >> 20} MiB.", "Split it up, or log large things as artifacts.")
+    if int(request.headers.get("content-length") or 0) > limit:
+        raise refuse
+    try:
+        async for block in request.stream():
+            size += len(block)
+            if size > limit:
+                raise refuse
+            blocks.append(block)
+    except ClientDisconnect:
+        raise NoriaError("The client went away before the end of its request.") from None
+    return b"".join(blocks)

@@ -1,0 +1,189 @@
+"""The tables. `HEAD` names the migration that makes them; a test holds the two together."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint
+
+HEAD = "0001"
+metadata = MetaData()
+
+
+def _run() -> Column[int]:
+    return Column("run", ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
+
+
+def _key() -> Column[str]:
+    return Column("key", Text, primary_key=True)
+
+
+def _value() -> Column[str]:
+    return Column("value", Text, nullable=False)
+
+
+experiment = Table(
+    "experiment", metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("artifact_location", Text, nullable=False),
+    Column("lifecycle_stage", Text, nullable=False),
+    Column("creation_time", BigInteger, nullable=False),
+    Column("last_update_time", BigInteger, nullable=False),
+)  # fmt: skip
+
+experiment_tag = Table(
+    "experiment_tag", metadata,
+    Column("experiment", ForeignKey("experiment.id", ondelete="CASCADE"), primary_key=True), _key(), _value(),
+)  # fmt: skip
+
+run = Table(
+    "run", metadata,
+    Column("id", Integer, primary_key=True),
+    Column("uuid", Text, nullable=False, unique=True),
+    Column("experiment", ForeignKey("experiment.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("user_id", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("start_time", BigInteger, nullable=False),
+    Column("end_time", BigInteger),
+    Column("artifact_uri", Text, nullable=False),
+    Column("lifecycle_stage", Text, nullable=False),
+    Index("run_by_time", "experiment", "lifecycle_stage", "start_time"),
+)  # fmt: skip
+
+param = Table("param", metadata, _run(), _key(), _value(), Index("param_by_value", "key", "value", "run"), sqlite_with_rowid=False)
+tag = Table("tag", metadata, _run(), _key(), _value(), Index("tag_by_value", "key", "value", "run"), sqlite_with_rowid=False)
+
+# The hot log: one row for each batch received, in order of arrival. `body` is MessagePack of [key, value, timestamp,
+# step] rows; a row with `rewind` set supersedes earlier points of its run at that step and after it.
+metric_log = Table(
+    "metric_log", metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run", ForeignKey("run.id", ondelete="CASCADE"), nullable=False),
+    Column("rewind", BigInteger),
+    Column("body", LargeBinary),
+    Index("metric_log_by_run", "run", "id"),
+)  # fmt: skip
+
+# What lists and searches read of a metric; NaN is NULL.
+latest = Table(
+    "latest", metadata,
+    _run(), _key(),
+    Column("step", BigInteger, nullable=False),
+    Column("timestamp", BigInteger, nullable=False),
+    Column("value", Float),
+    Column("first_step", BigInteger, nullable=False),
+    Column("first", Float),
+    Column("min", Float),
+    Column("max", Float),
+    Index("latest_by_value", "key", "value", "run"),
+    sqlite_with_rowid=False,
+)  # fmt: skip
+
+dataset = Table(
+    "dataset", metadata,
+    _run(),
+    Column("name", Text, primary_key=True),
+    Column("digest", Text, primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+)  # fmt: skip
+
+spool = Table(
+    "spool", metadata,
+    Column("id", Text, primary_key=True),
+    Column("run", Text, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+)  # fmt: skip
+
+logged_model = Table(
+    "logged_model", metadata,
+    Column("id", Text, primary_key=True),
+    Column("experiment", ForeignKey("experiment.id"), nullable=False),
+    Column("run", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("logged_model_by_experiment", "experiment"),
+)  # fmt: skip
+
+run_model = Table(
+    "run_model", metadata,
+    _run(),
+    Column("model_id", Text, primary_key=True),
+    Column("direction", Text, primary_key=True),
+    Column("step", BigInteger, nullable=False),
+)  # fmt: skip
+
+registered_model = Table(
+    "registered_model", metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("description", Text, nullable=False),
+    Column("creation_time", BigInteger, nullable=False),
+    Column("last_update_time", BigInteger, nullable=False),
+    Column("last_version", Integer, nullable=False),
+)  # fmt: skip
+
+registered_model_tag = Table(
+    "registered_model_tag", metadata,
+    Column("model", ForeignKey("registered_model.id", ondelete="CASCADE"), primary_key=True), _key(), _value(),
+)  # fmt: skip
+
+model_version = Table(
+    "model_version", metadata,
+    Column("id", Integer, primary_key=True),
+    Column("model", ForeignKey("registered_model.id", ondelete="CASCADE"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("stage", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("location", Text, nullable=False),
+    Column("run_id", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("user_id", Text, nullable=False),
+    Column("run_link", Text, nullable=False),
+    Column("creation_time", BigInteger, nullable=False),
+    Column("last_update_time", BigInteger, nullable=False),
+    UniqueConstraint("model", "version"),
+    Index("model_version_by_run", "run_id"),
+)  # fmt: skip
+
+model_version_tag = Table(
+    "model_version_tag", metadata,
+    Column("version", ForeignKey("model_version.id", ondelete="CASCADE"), primary_key=True), _key(), _value(),
+)  # fmt: skip
+
+alias = Table(
+    "alias", metadata,
+    Column("model", ForeignKey("registered_model.id", ondelete="CASCADE"), primary_key=True),
+    Column("alias", Text, primary_key=True),
+    Column("version", ForeignKey("model_version.id", ondelete="CASCADE"), nullable=False),
+)  # fmt: skip
+
+job = Table(
+    "job", metadata,
+    Column("id", Text, primary_key=True),
+    Column("run_id", Text, nullable=False),
+    Column("spec", LargeBinary, nullable=False),
+    Column("scheduler", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("folder", Text, nullable=False),
+    Column("scheduler_id", Text, nullable=False),
+    Column("started", BigInteger),
+    Column("ended", BigInteger),
+    Column("exit_code", Integer),
+    Column("tries", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("cancel", Text),
+    Index("job_by_time", "created"),
+    Index("job_by_state", "state", "user"),
+)  # fmt: skip
+
+endpoint = Table(
+    "endpoint", metadata,
+    Column("id", Text, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("run_id", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("endpoint_by_run", "run_id"),
+)  # fmt: skip

@@ -1,0 +1,112 @@
+"""What relays ship: the frames of spools, each applied exactly once and in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from noria.errors import Invalid, WrongVersion
+from noria.store import experiments, metrics, rows, runs
+from noria.store.experiments import now
+from noria.store.schema import run, spool
+from noria.types import Dataset, DatasetInput, RunStatus, Tag
+from noria.wire import limits, spools as wire
+from noria.wire.spools import Artifact, Begin, End, Header, Log, Params, Record, Rewind, Tags
+
+_STATUS: set[RunStatus] = {"FINISHED", "FAILED", "KILLED"}
+
+
+def offset(conn: Connection, request: wire.Key) -> wire.Offset:
+    return wire.Offset(conn.execute(select(spool.c.offset).where(spool.c.id == request.spool_id)).scalar() or 0)
+
+
+def ship(conn: Connection, request: wire.Ship) -> tuple[wire.Offset, str]:
+    """Apply frames that begin where the last ones ended. Returns the new offset, and the run they went to ("" if none).
+
+    Offset and records are one transaction, so a relay that died may send the same frames again.
+    """
+    known = conn.execute(select(spool).where(spool.c.id == request.spool_id)).first()
+    at = known.offset if known else 0
+    if request.offset != at:
+        return wire.Offset(at), ""
+    if wire.whole(request.frames) != len(request.frames):
+        raise Invalid("These frames are damaged or cut short.", "Send whole frames; `noria doctor` checks a spool.")
+    records = _records(request.frames)
+    if not known and records:
+        header = records[0]
+        if not isinstance(header, Header):
+            raise Invalid("The first record of a spool must be its header.")
+        if header.format != wire.FORMAT:
+            raise WrongVersion(f"Spool {request.spool_id} has format {header.format}, this server reads {wire.FORMAT}.",
+                               "Upgrade the server; the spool is kept until then.")  # fmt: skip
+    run_id = known.run if known else limits.run_id(records[0].run_id) if records else ""  # type: ignore[union-attr]
+    _apply(conn, run_id, records)
+    rows.upsert(conn, spool, [{"id": request.spool_id, "run": run_id, "offset": at + len(request.frames)}])
+    return wire.Offset(at + len(request.frames)), run_id
+
+
+def _records(frames: bytes) -> list[Record]:
+    try:
+        return list(wire.records(frames))
+    except msgspec.MsgspecError as error:
+        raise WrongVersion(f"A record of this spool is of a kind that this server does not know ({error}).",
+                           "Upgrade the server; the spool is kept until then.") from None  # fmt: skip
+
+
+def _apply(conn: Connection, run_id: str, records: list[Record]) -> None:
+    """Metrics that follow each other become one batch; everything else is applied as it comes."""
+    batch: list[metrics.Point] = []
+    for record in records:
+        if isinstance(record, Log):
+            time = int(record.timestamp * 1000)
+            batch.extend((key, value, time, record.step) for key, value in record.metrics.items())
+            continue
+        if batch:
+            metrics.append(conn, _run(conn, run_id), batch)
+            batch = []
+        _APPLY[type(record)](conn, run_id, record)
+    if batch:
+        metrics.append(conn, _run(conn, run_id), batch)
+
+
+def _run(conn: Connection, run_id: str) -> int:
+    """The run's row, made if this server has never heard of it: nothing that was logged is lost for want of a run."""
+    found = conn.execute(select(run.c.id).where(run.c.uuid == run_id)).scalar()
+    if found is None:
+        runs.insert_run(conn, run_id, 0, "", "", now(), {})
+        found = conn.execute(select(run.c.id).where(run.c.uuid == run_id)).scalar_one()
+    return int(found)
+
+
+def _begin(conn: Connection, run_id: str, record: Begin) -> None:
+    found = conn.execute(select(run.c.id).where(run.c.uuid == run_id)).scalar()
+    if found is None:
+        owner = experiments.named(conn, record.experiment)
+        runs.insert_run(conn, run_id, owner, record.run_name, record.user, record.start_time, record.tags)
+        return
+    runs.reopen(conn, run_id)
+    runs.put_tags(conn, found, {**record.tags, **({runs.NAME_TAG: record.run_name} if record.run_name else {})})
+
+
+def _end(conn: Connection, run_id: str, record: End) -> None:
+    runs.finish(conn, run_id, record.status if record.status in _STATUS else "FINISHED", record.end_time)
+
+
+def _dataset(conn: Connection, run_id: str, record: wire.Dataset) -> None:
+    data = Dataset(record.name, record.digest, record.source_type, record.source)
+    runs.put_datasets(conn, _run(conn, run_id), [DatasetInput(data, [Tag("mlflow.data.context", record.context)])])
+
+
+_APPLY: dict[type, Callable[[Connection, str, Any], None]] = {
+    Header: lambda conn, run_id, record: None,
+    Begin: _begin,
+    Params: lambda conn, run_id, record: runs.keep_params(conn, _run(conn, run_id), record.params),
+    Tags: lambda conn, run_id, record: runs.put_tags(conn, _run(conn, run_id), record.tags),
+    Artifact: lambda conn, run_id, record: None,  # The relay has uploaded the file before it shipped this record.
+    Rewind: lambda conn, run_id, record: metrics.rewind(conn, _run(conn, run_id), record.step),
+    wire.Dataset: _dataset,
+    End: _end,
+}
