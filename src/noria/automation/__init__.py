@@ -1,0 +1,1 @@
+"""Rules about models: what must hold before something happens."""

@@ -1,7 +1,7 @@
 """A saved model is a folder in MLflow's MLmodel format.
 
-    save(model, folder, input_example=x)      any model that a file on the shelf flavors/ claims
-    load(folder).predict(x)                   numpy in, numpy out
+save(model, folder, input_example=x)      any model that a file on the shelf flavors/ claims
+load(folder).predict(x)                   numpy in, numpy out
 """
 
 from __future__ import annotations

@@ -124,7 +124,9 @@ def _specs(text: str | None) -> tuple[TensorSpec, ...]:
     if any(record.get("type") != "tensor" for record in records):
         return ()
     return tuple(
-        TensorSpec(str(record["tensor-spec"]["dtype"]), tuple(map(int, record["tensor-spec"]["shape"])), str(record.get("name", "")))
+        TensorSpec(
+            str(record["tensor-spec"]["dtype"]), tuple(map(int, record["tensor-spec"]["shape"])), str(record.get("name", ""))
+        )
         for record in records
     )
 

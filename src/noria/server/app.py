@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 from noria.errors import NoriaError
 from noria.plugins import Kind
 from noria.server import page, problem
-from noria.server.auth import Gate
+from noria.wire.gate import Gate
 from noria.server.route import State, handler
 
 APIS: Kind[ModuleType] = Kind("noria.server.api")
@@ -25,7 +25,7 @@ APIS: Kind[ModuleType] = Kind("noria.server.api")
 def build(state: State, token: str) -> ASGIApp:
     """The ASGI application. token: "" asks for none."""
     routes = [route for name in APIS.names() for route in _routes(APIS.module(name), state)]
-    routes += [Route(path, page.page, methods=["GET"]) for path in ("/", "/index.html", "/favicon.ico", "/assets/{path:path}")]
+    routes += [Route(path, page.page, methods=["GET"]) for path in page.PATHS]
     handlers: dict[Any, Any] = {NoriaError: problem.known, HTTPException: problem.missing, Exception: problem.unknown}
     return Gate(Starlette(routes=routes, exception_handlers=handlers), token)
 

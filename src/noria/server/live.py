@@ -14,14 +14,15 @@ _PING_SECONDS = 15
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
-    """log: new points; rewind: points at `step` and after it no longer hold; run: read the run again."""
+    """log: new points; rewind: points at `step` and after it no longer hold; run: the run's fields changed; again: read it all anew."""
 
     type: str
     metrics: list[Metric] = []
     step: int | None = None
 
 
-AGAIN = Event("run")
+CHANGED = Event("run")
+_MISSED = Event("again")
 
 
 class Hub:
@@ -38,7 +39,7 @@ class Hub:
                 if watcher.qsize() < _BACKLOG:
                     watcher.put_nowait(event)
                 elif watcher.qsize() == _BACKLOG:
-                    watcher.put_nowait(AGAIN)
+                    watcher.put_nowait(_MISSED)
 
     async def watch(self, run_id: str) -> AsyncIterator[bytes]:
         """Server-sent events (WHATWG HTML, 9.2) until the reader leaves; a comment every 15 s keeps proxies awake."""

@@ -11,8 +11,12 @@ from noria.errors import NotFound
 from noria.wire import limits
 
 STATIC = Path(__file__).parent / "static"
-_POLICY = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-_KINDS = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".png": "image/png", ".ico": "image/x-icon", ".woff2": "font/woff2"}
+PATHS = ("/", "/index.html", "/icon.svg", "/favicon.ico", "/assets/{path:path}")
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
+_KINDS = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _UNBUILT = "<!doctype html><title>Noria</title><p>The page was not built into this installation. Run <code>make web</code>; the API works without it."
 
 
@@ -23,8 +27,14 @@ async def page(request: Request) -> Response:
         if name == "index.html":
             return HTMLResponse(_UNBUILT)
         raise NotFound(f"There is no page '{name[:100]}'.")
-    headers = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Vary": "Accept-Encoding"}
-    headers["Cache-Control"] = "no-cache" if name == "index.html" else "public, max-age=31536000, immutable"
+    hashed = name.startswith("assets/")
+    headers = {
+        "Content-Security-Policy": _POLICY,
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Vary": "Accept-Encoding",
+        "Cache-Control": "public, max-age=31536000, immutable" if hashed else "no-cache",
+    }
     accepted = request.headers.get("accept-encoding", "")
     for encoding, suffix in (("br", ".br"), ("gzip", ".gz")):
         packed = file.with_name(file.name + suffix)

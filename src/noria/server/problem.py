@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import logging
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from noria.errors import NoriaError, Unauthenticated, Unavailable
+from noria.errors import NoriaError
+from noria.wire import gate
 
 log = logging.getLogger("noria.server")
 
 
 def respond(error: NoriaError) -> Response:
-    headers = {}
-    if isinstance(error, Unauthenticated):
-        headers["WWW-Authenticate"] = 'Basic realm="mlflow"'
-    if isinstance(error, Unavailable):
-        headers["Retry-After"] = "1"
-    body = msgspec.json.encode({"error_code": error.code, "message": error.message})
-    return Response(body, error.status, headers, "application/json")
+    status, headers, body = gate.problem(error)
+    return Response(body, status, headers)
 
 
 async def known(request: Request, error: Exception) -> Response:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,6 @@ from typing import Protocol
 import uvicorn
 
 from noria.config import Settings
-from noria.errors import Forbidden
 from noria.server import home
 from noria.server.app import build
 from noria.server.live import Hub
@@ -21,6 +19,7 @@ from noria.server.route import State
 from noria.store import experiments
 from noria.store.artifacts import Artifacts
 from noria.store.store import Store
+from noria.wire.gate import check_open
 
 
 class Beside(Protocol):
@@ -38,8 +37,8 @@ def serve(settings: Settings, beside: Callable[[str, str], AbstractContextManage
     Raises Conflict if another server holds the home, Unavailable for a port in use.
     """
     folder = settings.folder
-    if not settings.auth and not _loopback(settings.host):
-        raise Forbidden(f"--no-auth is for a machine of one's own, and {settings.host} is reachable from others.", "Drop one of the two.")
+    if not settings.auth:
+        check_open(settings.host)
     home.prepare(folder)
     home.lock(folder)
     listening = home.bind(settings.host, settings.port, folder)
@@ -51,13 +50,6 @@ def serve(settings: Settings, beside: Callable[[str, str], AbstractContextManage
         state = State(store, Artifacts(folder / "artifacts"), Hub(), ThreadPoolExecutor(4, "noria-reader"), flush)
         asyncio.run(_serve(build(state, token), listening, lambda: (home.record(folder, url, settings.auth), ready(url))))
     store.close()
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _url(host: str, listening: socket.socket) -> str:

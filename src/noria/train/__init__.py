@@ -1,6 +1,6 @@
 """The loop: data order, augmentation, data parallelism, checkpoints. torch lives here and is imported with the first use.
 
-    from noria.train import adamw, build, classification, fit
+from noria.train import adamw, build, classification, fit
 """
 
 from __future__ import annotations

@@ -151,5 +151,7 @@ def _bytes_table(text: bytes, columns: int) -> np.ndarray[tuple[int, int], np.dt
     zero = np.uint8(ord("0"))
     values = (one - zero) + has_ten * (ten - zero) * np.uint8(10) + has_hundred * (hundred - zero) * np.uint8(100)
     if len(values) % columns:
-        raise Invalid(f"A table of {columns} columns has {len(values)} values.", "The file is damaged; install its package again.")
+        raise Invalid(
+            f"A table of {columns} columns has {len(values)} values.", "The file is damaged; install its package again."
+        )
     return values.astype(np.uint8, copy=False).reshape(-1, columns)

@@ -35,7 +35,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--degrees", type=float, default=10.0, help="augmentation: the largest turn, in degrees")
     parser.add_argument("--pixels", type=float, default=2.0, help="augmentation: the largest shift, in pixels")
-    parser.add_argument("--patience", type=int, help="stop after so many epochs without a better val_accuracy")
+    parser.add_argument("--patience", type=int, help="stop after so many epochs without a lower val_loss")
     parser.add_argument("--max-examples", type=int, help="train on the first so many of the 3,500 examples")
     parser.add_argument("--save-model", action="store_true", help="log the best epoch's model as the artifact 'model'")
     return parser.parse_args()
@@ -63,7 +63,7 @@ def main() -> None:
         noria.log_dataset("mnist-5k", data.digest, data.source, "training")
     plan = Plan(
         epochs=options.epochs, batch=options.batch, optimizer=adamw(options.lr, options.weight_decay), schedule=one_cycle(),
-        seed=options.seed, augment=Jitter(options.degrees, options.pixels), clip=1.0, patience=options.patience,
+        seed=options.seed, augment=Jitter(options.degrees, options.pixels), clip=1.0, ema=0.98, monitor="val_loss", mode="min", patience=options.patience,
         folder=folder / "checkpoints" if folder else None,
     )  # fmt: skip
     started = perf_counter()

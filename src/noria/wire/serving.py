@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec import Struct
 
 from noria.types import Dataset, Endpoint as Served, ModelVersion
@@ -36,3 +38,17 @@ class Lineage(Struct, frozen=True):
 PUT = Endpoint("POST", f"{OWN}/endpoints", Put, Put)
 LIST = Endpoint("GET", f"{OWN}/endpoints", List, Listed)
 LINEAGE = Endpoint("GET", f"{OWN}/runs/lineage", Trace, Lineage)
+
+
+class Predict(Struct, frozen=True):
+    """A batch of n examples, [n, ...]; a single one is a batch of one."""
+
+    inputs: list[Any]
+
+
+class Predictions(Struct, frozen=True):
+    predictions: list[Any]
+
+
+PREDICT = Endpoint("POST", "/invocations", Predict, Predictions)
+"""Answered by a served model, as MLflow's scoring server does, not by the tracking server."""

@@ -1,7 +1,7 @@
 """Any other torch.nn.Module, in the layout of MLflow's own flavor `pytorch`: a pickle, so loading it runs what it says.
 
-    data/model.pth                 torch.save of the whole module
-    data/pickle_module_info.txt    the module that MLflow unpickles with
+data/model.pth                 torch.save of the whole module
+data/pickle_module_info.txt    the module that MLflow unpickles with
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ def load(data: Path, entry: Mapping[str, Any], allow_pickle: bool = False) -> nn
     try:
         model = torch.load(file, map_location="cpu", weights_only=False)
     except (ImportError, AttributeError) as error:
-        raise Unsupported(f"The model in {data} needs code that is not here ({error}).", "Install what defines its class.") from None
+        raise Unsupported(
+            f"The model in {data} needs code that is not here ({error}).", "Install what defines its class."
+        ) from None
     if not isinstance(model, torch.nn.Module):
         raise Invalid(f"{file} holds a {type(model).__name__}, not a model.", "Save the module itself, not its state dict.")
     return model.eval()
@@ -65,7 +67,9 @@ def predictor(model: nn.Module) -> Predict:
     def predict(batch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         out = model(torch.from_numpy(batch if batch.flags.writeable else batch.copy()))
         if not isinstance(out, torch.Tensor):
-            raise Invalid(f"The model answers with a {type(out).__name__}, not a tensor.", "Wrap it so that it returns one tensor.")
+            raise Invalid(
+                f"The model answers with a {type(out).__name__}, not a tensor.", "Wrap it so that it returns one tensor."
+            )
         array: np.ndarray[Any, Any] = out.numpy()
         return array
 

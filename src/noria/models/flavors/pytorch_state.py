@@ -1,7 +1,7 @@
 """PyTorch models of Noria's architectures, kept as a name, its arguments and the weights: loading runs no code.
 
-    data/architecture.json    {"name": "cnn", "arguments": {"width": 32, ...}}
-    data/state.pt             torch.save of the state dict, read with weights_only
+data/architecture.json    {"name": "cnn", "arguments": {"width": 32, ...}}
+data/state.pt             torch.save of the state dict, read with weights_only
 """
 
 from __future__ import annotations

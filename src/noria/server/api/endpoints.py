@@ -1,13 +1,13 @@
 """Served models and lineage."""
 
-from noria.server.live import AGAIN, Hub
+from noria.server.live import CHANGED, Hub
 from noria.server.route import read, write
 from noria.store import endpoints
 from noria.wire import serving as wire
 
 
 def _served(hub: Hub, request: wire.Put, _: object) -> None:
-    hub.tell(request.endpoint.run_id, lambda: [AGAIN])
+    hub.tell(request.endpoint.run_id, lambda: [CHANGED])
 
 
 ROUTES = [write(wire.PUT, endpoints.put, _served), read(wire.LIST, endpoints.list_), read(wire.LINEAGE, endpoints.lineage)]

@@ -1,13 +1,13 @@
 """Jobs, for people and for agents."""
 
-from noria.server.live import AGAIN, Hub
+from noria.server.live import CHANGED, Hub
 from noria.server.route import Route, read, write
 from noria.store import jobs
 from noria.wire import jobs as wire
 
 
 def _reported(hub: Hub, _: wire.Report, run_id: str) -> None:
-    hub.tell(run_id, lambda: [AGAIN])
+    hub.tell(run_id, lambda: [CHANGED])
 
 
 ROUTES = [

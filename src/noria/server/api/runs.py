@@ -1,6 +1,6 @@
 """Runs, with their params, tags and metrics."""
 
-from noria.server.live import AGAIN, Event, Hub
+from noria.server.live import CHANGED, Event, Hub
 from noria.server.route import read, write
 from noria.store import runs
 from noria.types import Metric, number
@@ -8,7 +8,7 @@ from noria.wire import runs as wire
 
 
 def _changed(hub: Hub, request: wire.Update | wire.SetTag | wire.LogParam, _: object) -> None:
-    hub.tell(request.run_id or request.run_uuid, lambda: [AGAIN])
+    hub.tell(request.run_id or request.run_uuid, lambda: [CHANGED])
 
 
 def _metric(hub: Hub, request: wire.LogMetric, _: object) -> None:
@@ -20,7 +20,7 @@ def _batch(hub: Hub, request: wire.LogBatch, _: object) -> None:
     if request.metrics:
         hub.tell(request.run_id, lambda: [Event("log", [Metric(m.key, number(float(m.value)), m.timestamp, m.step) for m in request.metrics])])
     if request.params or request.tags:
-        hub.tell(request.run_id, lambda: [AGAIN])
+        hub.tell(request.run_id, lambda: [CHANGED])
 
 
 ROUTES = [

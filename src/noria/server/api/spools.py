@@ -7,7 +7,7 @@ import asyncio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from noria.server.live import AGAIN, Event, Hub
+from noria.server.live import CHANGED, Event, Hub
 from noria.server.route import Route, State, answer, read, read_body
 from noria.store import spools
 from noria.types import Metric, number
@@ -28,7 +28,7 @@ def _events(frames: bytes) -> list[Event]:
         elif isinstance(record, wire.Rewind):
             events.append(Event("rewind", step=record.step))
         elif not isinstance(record, wire.Header):
-            events.append(AGAIN)
+            events.append(CHANGED)
     return events
 
 

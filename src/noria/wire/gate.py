@@ -1,20 +1,29 @@
-"""Who may speak. Deny by default: what is not listed as open needs the token, whatever route is added later."""
+"""Who may speak to a process of ours. Deny by default: what is not listed as open needs the token, whatever route is added later.
+
+Plain ASGI, so that every process can put it in front of what it serves.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import hmac
+import ipaddress
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+import msgspec
 
 from noria import __version__
-from noria.errors import Forbidden, Unauthenticated
-from noria.server.problem import respond
+from noria.errors import Forbidden, NoriaError, Unauthenticated, Unavailable
 from noria.wire.endpoint import PROTOCOL, PROTOCOL_HEADER
 
-_OPEN = {"/", "/health", "/version", "/favicon.ico", "/index.html"}
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+Receive = Callable[[], Awaitable[Message]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+_OPEN = {"/", "/health", "/ping", "/version", "/favicon.ico", "/icon.svg", "/index.html"}
 _LOCAL_NAMES = {"127.0.0.1", "localhost", "[::1]"}
 _STAMP = (PROTOCOL_HEADER.encode(), f"{__version__};{PROTOCOL}".encode())
 
@@ -22,11 +31,11 @@ _STAMP = (PROTOCOL_HEADER.encode(), f"{__version__};{PROTOCOL}".encode())
 class Gate:
     """Every request passes here first; every answer is stamped with version and protocol here."""
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
+    def __init__(self, app: App, token: str) -> None:
         """token: "" asks for none, and then only pages of this machine may speak."""
         self.app, self.token = app, token.encode()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -39,11 +48,11 @@ class Gate:
         headers = dict(scope["headers"])
         problem = self._problem(scope, headers)
         if problem is not None:
-            await respond(problem)(scope, receive, stamped)
+            await _refuse(problem, stamped)
             return
         await self.app(scope, receive, stamped)
 
-    def _problem(self, scope: Scope, headers: dict[bytes, bytes]) -> Forbidden | Unauthenticated | None:
+    def _problem(self, scope: Message, headers: dict[bytes, bytes]) -> Forbidden | Unauthenticated | None:
         path = scope["path"]
         if not self.token:
             return self._foreign(headers)
@@ -79,3 +88,31 @@ def _presented(header: bytes) -> bytes:
         except binascii.Error:
             return b""
     return b""
+
+
+def problem(error: NoriaError) -> tuple[int, dict[str, str], bytes]:
+    """An error as status, headers and MLflow's JSON body."""
+    headers = {"content-type": "application/json"}
+    if isinstance(error, Unauthenticated):
+        headers["www-authenticate"] = 'Basic realm="mlflow"'
+    if isinstance(error, Unavailable):
+        headers["retry-after"] = "1"
+    return error.status, headers, msgspec.json.encode({"error_code": error.code, "message": error.message})
+
+
+async def _refuse(error: NoriaError, send: Send) -> None:
+    status, headers, body = problem(error)
+    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+    pairs.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": pairs})
+    await send({"type": "http.response.body", "body": body})
+
+
+def check_open(host: str) -> None:
+    """Forbidden if a process that asks for no token would be reachable from other machines."""
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if not loopback:
+        raise Forbidden(f"--no-auth is for a machine of one's own, and {host} is reachable from others.", "Drop one of the two.")
