@@ -34,7 +34,7 @@ class WebPage(BuildHookInterface[Any]):
         environment = {**os.environ, "PATH": os.pathsep.join([str(node.parent), os.environ.get("PATH", "")])}
         # --omit=dev: the type checker and the linter are no part of a build.
         for arguments in (["ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund"], ["run", "build"]):
-            done = subprocess.run([node, npm, *arguments], cwd=self._web, env=environment)  # noqa: S603
+            done = subprocess.run([node, npm, *arguments], cwd=self._web, env=environment)
             if done.returncode != 0:
                 raise RuntimeError(
                     f"`npm {' '.join(arguments)}` in {self._web} failed with exit code {done.returncode}. "

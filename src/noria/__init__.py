@@ -8,13 +8,27 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from noria.client.fluent import (  # noqa: F401
-        ActiveRun, active_run, end_run, job_folder, log, log_artifact, log_artifacts, log_dataset, log_metric, log_metrics,
-        log_param, log_params, rewind, run_id, set_tag, set_tags, start_run)  # fmt: skip
-    from noria.models import log_model  # noqa: F401
+from noria.version import __version__ as __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from noria.client.fluent import ActiveRun as ActiveRun
+    from noria.client.fluent import active_run as active_run
+    from noria.client.fluent import end_run as end_run
+    from noria.client.fluent import job_folder as job_folder
+    from noria.client.fluent import log as log
+    from noria.client.fluent import log_artifact as log_artifact
+    from noria.client.fluent import log_artifacts as log_artifacts
+    from noria.client.fluent import log_dataset as log_dataset
+    from noria.client.fluent import log_metric as log_metric
+    from noria.client.fluent import log_metrics as log_metrics
+    from noria.client.fluent import log_param as log_param
+    from noria.client.fluent import log_params as log_params
+    from noria.client.fluent import rewind as rewind
+    from noria.client.fluent import run_id as run_id
+    from noria.client.fluent import set_tag as set_tag
+    from noria.client.fluent import set_tags as set_tags
+    from noria.client.fluent import start_run as start_run
+    from noria.models import log_model as log_model
 
 _HOMES = {
     "noria.client.fluent": (

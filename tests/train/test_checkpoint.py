@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from noria.errors import NotFound  # noqa: E402
-from noria.train import checkpoint  # noqa: E402
+import torch
+
+from noria.errors import NotFound
+from noria.train import checkpoint
 
 
 def steps(folder: Path) -> list[int]:

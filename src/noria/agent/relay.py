@@ -126,7 +126,9 @@ class Relay:
             head = file.read(1 << 16)
         first = wire.whole(head, 1)
         second = first + wire.whole(head[first:], 1)
-        known.offset = self.server.call(wire.SHIP, wire.Ship(known.header.spool_id, known.offset, head[known.offset : second])).offset
+        known.offset = self.server.call(
+            wire.SHIP, wire.Ship(known.header.spool_id, known.offset, head[known.offset : second])
+        ).offset
 
     def close_dead(self, path: Path) -> bool:
         """Whether nothing more will come: the writer is dead and all it wrote is shipped.
@@ -145,7 +147,9 @@ class Relay:
                 file.seek(known.offset)
                 path.with_suffix(".damaged").write_bytes(file.read())
                 file.truncate(known.offset)
-            self._complain(path, f"its last {damaged} bytes were damaged; all before them is saved, they are kept in {path.stem}.damaged.")
+            self._complain(
+                path, f"its last {damaged} bytes were damaged; all before them is saved, they are kept in {path.stem}.damaged."
+            )
         if not known.ended and not known.header.job_id:
             with path.open("ab") as file:
                 file.write(wire.frame(wire.End("FAILED", now())))

@@ -7,9 +7,9 @@ import sys
 
 import click
 
-from noria import __version__
 from noria.errors import NoriaError
 from noria.plugins import Kind
+from noria.version import __version__
 
 COMMANDS: Kind[object] = Kind("noria.cli.commands")
 

@@ -126,7 +126,9 @@ class Server:
             return from_wire(answer.status, fields["error_code"], fields["message"])
         except (ValueError, KeyError, TypeError):
             if answer.status == 401:
-                return Unauthenticated(f"The server at {self.url} does not know this token.", "Set NORIA_TOKEN; `noria env` shows it.")
+                return Unauthenticated(
+                    f"The server at {self.url} does not know this token.", "Set NORIA_TOKEN; `noria env` shows it."
+                )
             return from_wire(answer.status, "", f"The server at {self.url} answered {answer.status} {answer.reason}.")
 
     def close(self) -> None:
@@ -138,7 +140,9 @@ class Server:
 def _why(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
-    return (os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error) or type(error).__name__).lower()
+    return (
+        os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error) or type(error).__name__
+    ).lower()
 
 
 def _query(fields: dict[str, Any]) -> str:

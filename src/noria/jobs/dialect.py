@@ -1,33 +1,265 @@
-"""placeholder"""
+"""What a scheduler file is: pure functions that return commands and read answers. Nothing here runs anything.
+
+To add a scheduler, copy schedulers/pbs.py (the shortest), change its words, and let tests/jobs/test_dialects.py write the
+golden files. The functions below the Protocol are what the dialects share.
+"""
+
 from __future__ import annotations
+
+import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
+
 from msgspec import Struct
+
+from noria.errors import Invalid, NoriaError, Unavailable
 from noria.process import Answer
 from noria.types import Job, JobSpec, JobState
 
+OPTIONS = "NORIA_SUBMIT_OPTIONS"
+"""A job's variable with more options of the site's own submit command, e.g. `--partition=gpu --account=vision`."""
+
 
 class Placement(Struct, frozen=True):
+    """Where a launcher finds itself. `nodes` are in rank order and nodes[node_rank] is this one.
+
+    `gpus` are ids as CUDA_VISIBLE_DEVICES has them; None if the scheduler does not hand them out, so the launcher must choose.
+    """
+
     nodes: list[str]
     node_rank: int
     gpus: list[str] | None
 
 
 class Seen(Struct, frozen=True):
+    """One job as its scheduler sees it. `exit_code` is 128 + n after signal n, None if the scheduler cannot say.
+
+    `reason` is a sentence for the person who waits, or empty. `tag` is what `tag(job)` was at submission, where the scheduler
+    repeats it: it finds a job whose submission was answered too late.
+    """
+
     state: JobState
-    exit_code: int | None
-    reason: str
+    exit_code: int | None = None
+    reason: str = ""
+    tag: str = ""
 
 
 class Dialect(Protocol):
+    """A module that speaks one scheduler's language. Pure text but for `placement`, which gets its I/O handed in.
+
+    Every function may be called at any time, by any process of the user, any number of times: none keeps state.
+    """
+
     PROBE: list[str]
-    def check(self, spec: JobSpec) -> None: ...
-    def script(self, job: Job, folder: str, python: str) -> str: ...
-    def submit(self, script: str, job: Job) -> list[str]: ...
-    def submitted(self, answer: Answer) -> str: ...
-    def query(self, user: str) -> list[str]: ...
-    def states(self, answer: Answer) -> dict[str, Seen]: ...
-    def final(self, ids: Sequence[str]) -> list[str] | None: ...
-    def finals(self, answer: Answer) -> dict[str, Seen]: ...
-    def cancel(self, ids: Sequence[str]) -> list[str]: ...
-    def placement(self, env: Mapping[str, str], read: Callable[[str], str], run: Callable[[Sequence[str]], Answer]) -> Placement: ...
+    """The command whose success says that this scheduler can be reached from here. Read by the agent when it starts."""
+
+    def check(self, spec: JobSpec) -> None:
+        """Raise Invalid, naming the flag and the cure, if this scheduler cannot express `spec`.
+
+        Called before a job is recorded and again before it is submitted; so `script` and `submit` may rely on it.
+        """
+
+    def script(self, job: Job, folder: str, python: str) -> str:
+        """The whole script of one try. It starts `{python} -m noria.jobs.launch {folder}` exactly once on each node.
+
+        `folder` and `python` are absolute paths on the shared file system; Invalid if a directive cannot hold such a path.
+        The scheduler's own log goes to {folder}/logs/scheduler.log; the caller makes logs/ first, because no scheduler does.
+        The script carries no values of the job's environment, which the launcher reads from {folder}/env.json.
+        """
+
+    def submit(self, script: str, job: Job) -> list[str]:
+        """The command that submits the script that lies at the path `script`. Run by the agent as the job's user, with `job.folder` set.
+
+        A submission may be repeated only after the answer was read as Unavailable and no open job has this job's tag:
+        the scheduler may have taken the job and lost the answer.
+        """
+
+    def submitted(self, answer: Answer) -> str:
+        """The scheduler's id of the job, as `states` and `finals` will name it.
+
+        Unavailable: not now, or nobody knows; look for the tag, then try again. Invalid: refused; do not try again.
+        Both carry the scheduler's own words.
+        """
+
+    def query(self, user: str) -> list[str]:
+        """One command for all open jobs of this user. Run by one watcher per user every few seconds, whatever the number of jobs."""
+
+    def states(self, answer: Answer) -> dict[str, Seen]:
+        """The jobs in the queue, by id; the answer may hold jobs that are not Noria's. Raises Unavailable if it cannot be used.
+
+        A missing id is not an ended job: the queue may not show it yet or no longer. Ask `final`, and look in the folder first.
+        """
+
+    def final(self, ids: Sequence[str]) -> list[str] | None:
+        """One command for how jobs ended that left the queue; None if this scheduler keeps no accounts. `ids` is not empty."""
+
+    def finals(self, answer: Answer) -> dict[str, Seen]:
+        """The jobs that ended, by id; never raises. A missing id is unknown: accounting lags, is off, or lost the job.
+
+        The caller asks again for a grace period and then relies on the folder. Ids that were not asked for may be there.
+        """
+
+    def cancel(self, ids: Sequence[str]) -> list[str]:
+        """The command that ends these jobs. May be repeated; its exit code says nothing, since ended jobs may count as errors.
+
+        Schedulers tell a cancelled job from a killed one badly, so the caller remembers what it cancelled.
+        """
+
+    def placement(self, env: Mapping[str, str], read: Callable[[str], str], run: Callable[[Sequence[str]], Answer]) -> Placement:
+        """Where this launcher runs. Called once, on the node, by the launcher with its own environment.
+
+        `read` returns a file's text and `run` runs a command; both only when the environment does not say enough.
+        Unavailable if the scheduler does not say.
+        """
+
+
+def tag(job: Job) -> str:
+    """The mark by which a lost submission is found in the queue."""
+    return f"noria-{job.id}"
+
+
+def sane(spec: JobSpec) -> None:
+    """Raise Invalid for numbers that no scheduler understands, and for options that cannot be split into words."""
+    for flag, value, least in (
+        ("--nodes", spec.nodes, 1),
+        ("--tasks-per-node", spec.tasks_per_node, 1),
+        ("--cpus", spec.cpus, 1),
+        ("--gpus", spec.gpus, 0),
+        ("--mem", spec.mem, 0),
+        ("--time", spec.time, 0),
+    ):
+        if value < least:
+            raise Invalid(f"{flag} is {value}.", f"Give {least} or more.")
+    options(spec)
+
+
+def options(spec: JobSpec) -> list[str]:
+    """The site's own options that the person added for the submit command."""
+    text = spec.env.get(OPTIONS, "")
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise Invalid(f"{OPTIONS} cannot be read: {error} in {text!r}.", "Quote it as in a shell.") from None
+
+
+def printable(path: str, refused: str, scheduler: str) -> str:
+    """The path as it is; Invalid if it holds a control character or one of `refused`, which `scheduler` reads as its own syntax."""
+    bad = sorted({c for c in path if c in refused or not c.isprintable()})
+    if bad:
+        raise Invalid(
+            f"The job's folder {path!r} holds {' '.join(map(repr, bad))}, which {scheduler} cannot have in the path of a log.",
+            "Choose another folder for jobs.",
+        )
+    return path
+
+
+def plain(name: str) -> str:
+    """The name as letters, digits, dots, dashes and underscores; empty, or starting with a letter. PBS and SGE take no others."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("_.-").lstrip("0123456789._-")
+
+
+def log_path(folder: str) -> str:
+    return f"{folder}/logs/scheduler.log"
+
+
+def megabytes(size: int) -> int:
+    """Bytes as MiB, rounded up: every scheduler's M or mb is 2**20 bytes."""
+    return -(-size // 2**20)
+
+
+def clock(seconds: int) -> str:
+    """Seconds as hours:minutes:seconds; hours may exceed 24."""
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
+
+def launcher(python: str, folder: str) -> list[str]:
+    """The command that every script starts once on each node."""
+    return [python, "-m", "noria.jobs.launch", folder]
+
+
+def fan_out(hosts: str, nodes: int, remote: str, local: Sequence[str], there: Sequence[str], cure: str) -> str:
+    """Shell text that starts one launcher per host, waits for all and exits with the worst code.
+
+    `hosts` is shell that prints the host names, this host first; `remote` starts a command on "$host". `local` and `there` are
+    the launcher's words here and on the other hosts. The first is started without `remote`: some sites count that as a task.
+    The shell outlives the scheduler's warnings, because the job ends with it.
+    """
+    return f"""\
+hosts=$({hosts})
+if [ "$(echo $hosts | wc -w)" -ne {nodes} ]; then
+  echo "Noria: asked for {nodes} nodes, got: $hosts. {cure}" >&2
+  exit 78
+fi
+nodes=$(echo $hosts | tr ' ' ',')
+trap : TERM USR1 USR2
+rank=0 pids=
+for host in $hosts; do
+  if [ "$rank" -eq 0 ]; then
+    NORIA_NODES="$nodes" NORIA_NODE_RANK=0 {shlex.join(local)} &
+  else
+    {remote} "$host" env NORIA_NODES="$nodes" NORIA_NODE_RANK="$rank" {shlex.join(there)} &
+  fi
+  pids="$pids $!" rank=$((rank + 1))
+done
+worst=0
+for pid in $pids; do
+  wait "$pid"; code=$?
+  while kill -0 "$pid" 2>/dev/null; do wait "$pid"; code=$?; done  # a signal ends a wait early
+  if [ "$code" -gt "$worst" ]; then worst=$code; fi
+done
+exit "$worst"
+"""
+
+
+def passed(env: Mapping[str, str], hosts: Callable[[], list[str]]) -> Placement:
+    """The placement that `fan_out` handed on, or that of a job of one node, whose launcher was started directly."""
+    gpus = visible(env)
+    if "NORIA_NODES" in env:
+        return Placement(env["NORIA_NODES"].split(","), int(env["NORIA_NODE_RANK"]), gpus)
+    return Placement(hosts()[:1], 0, gpus)
+
+
+def visible(env: Mapping[str, str]) -> list[str] | None:
+    """The GPUs in CUDA_VISIBLE_DEVICES; None if it is not set."""
+    text = env.get("CUDA_VISIBLE_DEVICES")
+    return None if text is None else [gpu for gpu in text.split(",") if gpu and gpu != "NoDevFiles"]
+
+
+def words(answer: Answer) -> str:
+    """What a command said, on one line."""
+    return " ".join((answer.err.strip() or answer.out.strip() or f"exit code {answer.code}, no message").split())
+
+
+def failure(answer: Answer, scheduler: str, transient: str) -> NoriaError:
+    """The error that a failed submission is: Unavailable for what matches the pattern `transient` or timed out, else Invalid."""
+    if answer.code == 127:
+        return Invalid(f"{words(answer)}.", f"Run the agent where {scheduler}'s commands are in PATH.")
+    if answer.code == 124 or re.search(transient, answer.out + answer.err, re.IGNORECASE):
+        return Unavailable(f"{scheduler} does not take the job now: {words(answer)}")
+    return Invalid(f"{scheduler} refused the job: {words(answer)}")
+
+
+def job_id(answer: Answer, pattern: str, scheduler: str, transient: str) -> str:
+    """The last line of a submit command's answer that is an id; the pattern's first group is the id."""
+    if answer.code != 0:
+        raise failure(answer, scheduler, transient)
+    found = re.findall(pattern, answer.out, re.MULTILINE)  # sites' submit filters print before it
+    if not found:
+        raise Unavailable(f"{scheduler} gave no id: {words(answer)}")
+    return str(found[-1])
+
+
+def usable(answer: Answer, scheduler: str) -> str:
+    """The text of a query that succeeded; an empty queue must never be read out of a failed one."""
+    if answer.code != 0:
+        raise Unavailable(f"{scheduler} did not list its jobs: {words(answer)}")
+    return answer.out
+
+
+def exited(code: int, reason: str = "") -> Seen:
+    """A job that ended with this exit code, 128 + n after signal n."""
+    if code == 0:
+        return Seen("COMPLETED", 0, reason)
+    said = f"It was killed by signal {code - 128}." if 128 < code < 193 else f"It exited with code {code}."
+    return Seen("FAILED", code, reason or said)

@@ -1,11 +1,11 @@
 """A job is a folder: everything that it is told and everything that it says lies there, each file written beside and renamed.
 
-    job.json      the job, as the server knew it        env.json      its environment, readable by its owner alone
-    job.sh        the script that the scheduler got      submitted     the scheduler's id
-    state.json    what the launcher of node 0 does now   exit.json     how it ended
-    logs/         scheduler.log, and rank<N>.log for each task
-    spool/        what the tasks say                     checkpoints/  what they go on from
-    failed-<N>    why try N ended early, written by whichever launcher saw it first
+job.json      the job, as the server knew it        env.json      its environment, readable by its owner alone
+job.sh        the script that the scheduler got      submitted     the scheduler's id
+state.json    what the launcher of node 0 does now   exit.json     how it ended
+logs/         scheduler.log, and rank<N>.log for each task
+spool/        what the tasks say                     checkpoints/  what they go on from
+failed-<N>    why try N ended early, written by whichever launcher saw it first
 """
 
 from __future__ import annotations

@@ -74,7 +74,9 @@ class Launcher:
         user = self.folder.environment()
         for local in range(spec.tasks_per_node):
             env = {**os.environ, **user, **self._rank_env(base + local, local, user)}
-            self.ranks[base + local] = process.start(spec.command, log=self.folder.logs / f"rank{base + local}.log", env=env, cwd=spec.cwd or None)
+            self.ranks[base + local] = process.start(
+                spec.command, log=self.folder.logs / f"rank{base + local}.log", env=env, cwd=spec.cwd or None
+            )
         if self.placement.node_rank == 0:
             tasks = [Task(rank, child.pid) for rank, child in self.ranks.items()]
             me = os.getpid()

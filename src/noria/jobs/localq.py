@@ -97,7 +97,9 @@ class Queue:
         """Queue a job once, however often it is asked for."""
         job = folder.job()
         with self._locked():
-            known = list(self.waiting.glob(f"*-{job.id}")) or (self.running / job.id).exists() or folder.exit() or folder.started()
+            known = (
+                list(self.waiting.glob(f"*-{job.id}")) or (self.running / job.id).exists() or folder.exit() or folder.started()
+            )
             if not known:
                 cpus, mem, gpus = needs(job.spec)
                 self._put(self.waiting / f"{time.time_ns():020d}-{job.id}", Entry(job.id, str(folder.path), cpus, mem, gpus))
@@ -116,7 +118,9 @@ class Queue:
         with self._locked():
             for path, each in self._entries(self.waiting):
                 if each.id in ids:
-                    Folder(Path(each.folder)).write_exit(Exit(128 + signal.SIGTERM, int(time.time() * 1000), 0, reason="cancelled while it waited"))
+                    Folder(Path(each.folder)).write_exit(
+                        Exit(128 + signal.SIGTERM, int(time.time() * 1000), 0, reason="cancelled while it waited")
+                    )
                     path.unlink()
             for _, each in self._entries(self.running):
                 if each.id in ids and process.alive(each.pid, each.born):
@@ -133,7 +137,7 @@ class Queue:
         for path, each in self._entries(self.running):
             if not process.alive(each.pid, each.born):
                 path.unlink(missing_ok=True)
-        waiting = dict((each.id, path) for path, each in self._entries(self.waiting))
+        waiting = {each.id: path for path, each in self._entries(self.waiting)}
         running = [each for _, each in self._entries(self.running)]
         for each in fit([each for _, each in self._entries(self.waiting)], running, machine()):
             env = {name: os.environ[name] for name in _KEPT if name in os.environ}

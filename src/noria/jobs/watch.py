@@ -31,7 +31,13 @@ def judge(job: Job, view: View, seen: Seen | None, gone: bool, now: int) -> Repo
         return _ended(job, view, view.exit)
     if seen is not None and seen.state in ("COMPLETED", "FAILED", "CANCELLED"):
         code = seen.exit_code if seen.exit_code is not None else (0 if seen.state == "COMPLETED" else 1)
-        return Report(job.id, seen.state, ended=now, exit_code=code, reason=seen.reason or "the scheduler says so; the launcher left no word")
+        return Report(
+            job.id,
+            seen.state,
+            ended=now,
+            exit_code=code,
+            reason=seen.reason or "the scheduler says so; the launcher left no word",
+        )
     if gone:
         what = "its node or its launcher died" if view.started else "it never started"
         return Report(job.id, "FAILED", ended=now, exit_code=1, reason=f"the job left the queue without a word: {what}")

@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 
-import noria
-from noria.errors import AlreadyExists, NotFound, Unsupported
+from noria.errors import AlreadyExists, Invalid, NotFound, Unsupported
 from noria.models import mlmodel
 from noria.models.flavors import FLAVORS
 from noria.models.mlmodel import MLModel, Signature, TensorSpec
 from noria.models.predictor import Predictor
+from noria.version import __version__
 
 DATA = "data"
 
@@ -66,7 +66,7 @@ def _write(model: object, name: str, folder: Path, example: Any, signature: Sign
     if example is not None:
         other["saved_input_example_info"] = _write_example(example, folder)
         signature = signature or _infer(flavor.predictor(model), model, example)
-    requirements = [f"noria=={noria.__version__}", "numpy", *saved.requirements]
+    requirements = [f"noria=={__version__}", "numpy", *saved.requirements]
     for file, content in mlmodel.environment(requirements).items():
         (folder / file).write_text(content)
     module = FLAVORS.module(name)
@@ -117,7 +117,10 @@ def load(folder: str | Path, *, allow_pickle: bool = False) -> Predictor:
         raise Unsupported(f"The model in {path} has the flavors {', '.join(described.flavors)}; none of them is readable here.",
                           f"Readable are: {', '.join(FLAVORS.names())}.")  # fmt: skip
     flavor, entry = FLAVORS.get(name), described.flavors[name]
-    model = flavor.load(path / str(entry.get("model_data", DATA)), entry, allow_pickle)
+    data = path / str(entry.get("model_data", DATA))
+    if not data.resolve().is_relative_to(path.resolve()):
+        raise Invalid(f"The model in {path} points to data outside of its folder.", "Do not trust it; get it again.")
+    model = flavor.load(data, entry, allow_pickle)
     return Predictor(path, described, model, flavor.predictor(model))
 
 

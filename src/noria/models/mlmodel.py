@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 from msgspec import Struct, field
 
 from noria.errors import Invalid, NotFound

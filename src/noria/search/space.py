@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-import re
 from collections.abc import Mapping
 from typing import Literal
 
@@ -66,22 +65,19 @@ def check(space: Space) -> None:
                     raise Invalid(f"'{name}' starts at {low} on a logarithmic scale.", "Start above 0, or leave out :log.")
 
 
-_RANGE = re.compile(r"(?P<low>[^.,:\s]+(?:\.\d[^.,:\s]*)?)\.\.(?P<high>[^,:\s]+)(?P<log>:log)?")
-
-
 def parse(text: str) -> Parameter:
     """A parameter as it is typed: `1e-4..1e-1:log`, `0.0..0.5`, `16..128` (whole numbers) or `relu,gelu,tanh`.
 
     Choices that read as numbers, true or false are numbers and booleans.
     """
-    if match := _RANGE.fullmatch(text.strip()):
-        low, high = _value(match["low"]), _value(match["high"])
-        log = match["log"] is not None
-        if type(low) is int and type(high) is int:
-            return Int(low, high, log)
-        if isinstance(low, str) or isinstance(high, str):
+    ends, _, scale = text.strip().partition(":")
+    first, dots, last = ends.partition("..")
+    if dots:
+        low, high = _value(first), _value(last)
+        if isinstance(low, str) or isinstance(high, str) or scale not in ("", "log"):
             raise Invalid(f"'{text}' is not a range of numbers.", "Write it like 1e-4..1e-1:log or 16..128.")
-        return Float(float(low), float(high), log)
+        whole = type(low) is int and type(high) is int
+        return Int(int(low), int(high), bool(scale)) if whole else Float(float(low), float(high), bool(scale))
     choices = tuple(_value(word.strip()) for word in text.split(","))
     if "" in choices:
         raise Invalid(f"'{text}' holds an empty choice.", "Write it like 16,32,64.")

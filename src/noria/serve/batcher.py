@@ -50,7 +50,11 @@ class Batcher:
         """The oldest request, and those behind it whose rows fit into the same array and the same call."""
         group = [self._waiting.popleft()]
         rows = len(group[0][0])
-        while self._waiting and self._waiting[0][0].shape[1:] == group[0][0].shape[1:] and rows + len(self._waiting[0][0]) <= self._most:
+        while (
+            self._waiting
+            and self._waiting[0][0].shape[1:] == group[0][0].shape[1:]
+            and rows + len(self._waiting[0][0]) <= self._most
+        ):
             rows += len(self._waiting[0][0])
             group.append(self._waiting.popleft())
         return group

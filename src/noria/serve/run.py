@@ -15,21 +15,22 @@ from msgspec.structs import replace
 
 from noria import models
 from noria.client.http import Server
-from noria.errors import NoriaError, Unavailable
+from noria.errors import NoriaError
 from noria.models.fetch import Fetched
 from noria.serve.app import build
 from noria.types import Endpoint
-from noria.wire import serving
-from noria.wire.gate import check_open
+from noria.wire import gate, serving
 
 
-def serve(server: Server, fetched: Fetched, host: str, port: int, ready: Callable[[str], None], *, auth: bool, allow_pickle: bool) -> None:
+def serve(
+    server: Server, fetched: Fetched, host: str, port: int, ready: Callable[[str], None], *, auth: bool, allow_pickle: bool
+) -> None:
     """Serve until SIGTERM or SIGINT. ready: told the address once it answers. auth: ask for the server's token."""
     if not auth:
-        check_open(host)
+        gate.check_open(host)
     model = models.load(fetched.folder, allow_pickle=allow_pickle)
-    listening = _bind(host, port)
-    url = f"http://{socket.gethostname() if host == '0.0.0.0' else host}:{listening.getsockname()[1]}"
+    listening = gate.listen(host, port)
+    url = gate.url(host, listening)
     here = Endpoint(
         uuid4().hex[:12], fetched.uri, url, "RUNNING", int(time.time() * 1000), fetched.model_name, fetched.version, fetched.run_id,
         socket.gethostname(), os.getpid())  # fmt: skip
@@ -45,19 +46,10 @@ def serve(server: Server, fetched: Fetched, host: str, port: int, ready: Callabl
         print(f"noria: the end of this endpoint was not recorded: {error.message}", file=sys.stderr)
 
 
-def _bind(host: str, port: int) -> socket.socket:
-    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-    except OSError as error:
-        raise Unavailable(f"Port {port} on {host} cannot be used ({error.strerror}).", "Give another --port, or none to take a free one.") from None
-    listening.listen(1024)
-    return listening
-
-
-async def _serve(app: object, listening: socket.socket, started: Callable[[], None]) -> None:
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", ws="none", server_header=False, timeout_graceful_shutdown=5)  # type: ignore[arg-type]
+async def _serve(app: gate.App, listening: socket.socket, started: Callable[[], None]) -> None:
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, lifespan="on", ws="none", server_header=False, timeout_graceful_shutdown=5
+    )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[listening]))
     while not server.started and not task.done():

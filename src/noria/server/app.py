@@ -16,8 +16,8 @@ from starlette.types import ASGIApp
 from noria.errors import NoriaError
 from noria.plugins import Kind
 from noria.server import page, problem
-from noria.wire.gate import Gate
 from noria.server.route import State, handler
+from noria.wire.gate import Gate
 
 APIS: Kind[ModuleType] = Kind("noria.server.api")
 

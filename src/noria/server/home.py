@@ -11,8 +11,9 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from noria.errors import Conflict, Invalid, Unavailable
+from noria.errors import Conflict, Unavailable
 from noria.process import alive, born
+from noria.wire import gate
 
 
 class Holder(Struct, frozen=True):
@@ -34,7 +35,9 @@ def prepare(home: Path) -> None:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         token(home)
     except OSError as error:
-        raise Unavailable(f"The home {home} cannot be used ({error.strerror}).", "Give another folder with --home or NORIA_HOME.") from None
+        raise Unavailable(
+            f"The home {home} cannot be used ({error.strerror}).", "Give another folder with --home or NORIA_HOME."
+        ) from None
 
 
 def token(home: Path) -> str:
@@ -69,7 +72,9 @@ def lock(home: Path) -> int:
         os.close(descriptor)
         who = holder(home)
         held = f"process {who.pid} on {who.host}, which answers at {who.url}" if who else "another process"
-        raise Conflict(f"The home {home} is held by {held}.", "Use that one, stop it with `noria server stop`, or give another --home.") from None
+        raise Conflict(
+            f"The home {home} is held by {held}.", "Use that one, stop it with `noria server stop`, or give another --home."
+        ) from None
     return descriptor
 
 
@@ -85,26 +90,7 @@ def bind(host: str, port: int, home: Path) -> socket.socket:
     last = holder(home)
     if port == 0 and last is not None:
         try:
-            return _bind(host, int(last.url.rpartition(":")[2]))
-        except OSError:
+            return gate.listen(host, int(last.url.rpartition(":")[2]))
+        except Unavailable:
             pass  # Somebody else has it now.
-    try:
-        return _bind(host, port)
-    except OSError as error:
-        if isinstance(error, socket.gaierror):
-            raise Invalid(f"'{host}' is not an address of this machine.", "Use --host 127.0.0.1, or 0.0.0.0 for all networks.") from None
-        raise Unavailable(f"Port {port} on {host} cannot be used ({os.strerror(error.errno or 0)}).",
-                          "Give another --port, or none to take a free one.") from None  # fmt: skip
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-        listening.listen(1024)
-    except OSError:
-        listening.close()
-        raise
-    return listening
+    return gate.listen(host, port)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 from sqlalchemy import Connection
@@ -24,24 +24,35 @@ R = TypeVar("R")
 Tell = Callable[[Hub, Any, Any], None]
 
 
+class Beside(Protocol):
+    """An agent that runs in this process."""
+
+    def flush(self, timeout: float) -> bool:
+        """Ship what lies in the local spools by now, within so many seconds; whether that was done."""
+
+    def wake(self) -> None:
+        """There is new work. Returns at once."""
+
+
 class State(Struct, frozen=True):
-    """What every handler may use. `flush` ships the local spools; None where no agent runs in this process."""
+    """What every handler may use; `agent` is None where no agent runs in this process."""
 
     store: Store
     artifacts: Artifacts
     hub: Hub
     readers: ThreadPoolExecutor
-    flush: Callable[[float], bool] | None = None
+    agent: Beside | None = None
 
 
 class Route(Struct, frozen=True):
-    """One row and what answers it. `tell` informs watchers after the commit; `reply` picks the response from the result."""
+    """One row and what answers it. `tell` informs watchers after the commit; `reply` picks the response from the result; `makes_work` wakes the agent."""
 
     endpoint: Endpoint[Any, Any]
     work: Callable[[Connection, Any], Any]
     writes: bool
     tell: Tell | None = None
     reply: Callable[[Any], Any] | None = None
+    makes_work: bool = False
 
 
 def read(endpoint: Endpoint[Q, R], work: Callable[[Connection, Q], R]) -> Route:
@@ -64,6 +75,8 @@ def handler(route: Route, state: State) -> Callable[[Request], Awaitable[Respons
             result = await loop.run_in_executor(state.readers, state.store.read, lambda conn: route.work(conn, query))
         if route.tell is not None:
             route.tell(state.hub, query, result)
+        if route.makes_work and state.agent is not None:
+            state.agent.wake()
         return answer(route.endpoint, route.reply(result) if route.reply else result)
 
     return handle

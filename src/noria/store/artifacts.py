@@ -97,7 +97,11 @@ class Artifacts:
     @staticmethod
     def _entry(entry: os.DirEntry[str], root: Path) -> File:
         name = Path(entry.path).relative_to(root).as_posix()
-        return File(name, True) if entry.is_dir(follow_symlinks=False) else File(name, False, entry.stat(follow_symlinks=False).st_size)
+        return (
+            File(name, True)
+            if entry.is_dir(follow_symlinks=False)
+            else File(name, False, entry.stat(follow_symlinks=False).st_size)
+        )
 
     def delete(self, path: str) -> None:
         """Remove a file or a folder; nothing happens if there is none."""

@@ -31,6 +31,10 @@ def list_(conn: Connection, request: wire.List) -> wire.Listed:
 
 def lineage(conn: Connection, request: wire.Trace) -> wire.Lineage:
     run = runs.get(conn, runs_wire.Get(request.run_id)).run
-    served = [_decode(body) for body in conn.execute(select(endpoint.c.body).where(endpoint.c.run_id == request.run_id)).scalars()]
+    served = [
+        _decode(body) for body in conn.execute(select(endpoint.c.body).where(endpoint.c.run_id == request.run_id)).scalars()
+    ]
     data = [each.dataset for each in run.inputs.dataset_inputs]
-    return wire.Lineage(request.run_id, data, registry.of_run(conn, request.run_id), sorted(served, key=lambda each: each.started))
+    return wire.Lineage(
+        request.run_id, data, registry.of_run(conn, request.run_id), sorted(served, key=lambda each: each.started)
+    )

@@ -30,7 +30,9 @@ def seed(conn: Connection) -> None:
 def create(conn: Connection, request: wire.Create) -> wire.Created:
     name = request.name.strip()
     if not name:
-        raise Invalid("Missing value for required parameter 'name'. See the API docs for more information about request parameters.")
+        raise Invalid(
+            "Missing value for required parameter 'name'. See the API docs for more information about request parameters."
+        )
     if len(name) > limits.EXPERIMENT_NAME:
         raise Invalid(f"Experiment name has {len(name)} characters; the limit is {limits.EXPERIMENT_NAME}.", "Shorten it.")
     if request.artifact_location and "://" not in request.artifact_location.replace("mlflow-artifacts:/", "://"):
@@ -46,15 +48,27 @@ def create(conn: Connection, request: wire.Create) -> wire.Created:
 
 def _insert(conn: Connection, name: str, location: str, wanted: int | None = None) -> int:
     time_ms = now()
-    values = {"name": name, "artifact_location": location, "lifecycle_stage": "active", "creation_time": time_ms, "last_update_time": time_ms}
+    values = {
+        "name": name,
+        "artifact_location": location,
+        "lifecycle_stage": "active",
+        "creation_time": time_ms,
+        "last_update_time": time_ms,
+    }
     if wanted is not None:
         values["id"] = wanted
     try:
         experiment_id = conn.execute(insert(experiment).values(values)).inserted_primary_key[0]  # type: ignore[index]
     except IntegrityError:
-        raise AlreadyExists(f"Experiment(name={name}) already exists.", "Use it, or choose another name; deleted ones keep theirs.") from None
+        raise AlreadyExists(
+            f"Experiment(name={name}) already exists.", "Use it, or choose another name; deleted ones keep theirs."
+        ) from None
     if not location:
-        conn.execute(update(experiment).where(experiment.c.id == experiment_id).values(artifact_location=f"{artifacts.SCHEME}{experiment_id}"))
+        conn.execute(
+            update(experiment)
+            .where(experiment.c.id == experiment_id)
+            .values(artifact_location=f"{artifacts.SCHEME}{experiment_id}")
+        )
     return int(experiment_id)
 
 
@@ -129,7 +143,9 @@ def _resolve(clause: filters.Comparison):  # type: ignore[no-untyped-def]
         value = filters.text_condition(experiment_tag.c.value, clause)
         return exists().where(experiment_tag.c.experiment == experiment.c.id, experiment_tag.c.key == clause.left.key, value)
     column = _attribute(clause.left)
-    return filters.number_condition(column, clause) if clause.left.key.endswith("_time") else filters.text_condition(column, clause)
+    return (
+        filters.number_condition(column, clause) if clause.left.key.endswith("_time") else filters.text_condition(column, clause)
+    )
 
 
 def rename(conn: Connection, request: wire.Update) -> None:
@@ -144,7 +160,9 @@ def rename(conn: Connection, request: wire.Update) -> None:
 def _active(conn: Connection, experiment_id: str) -> Row[tuple[object, ...]]:
     found = row(conn, experiment_id)
     if found.lifecycle_stage != "active":
-        raise Invalid(f"The experiment {experiment_id} must be in the 'active' state. Current state is deleted.", "Restore it first.")
+        raise Invalid(
+            f"The experiment {experiment_id} must be in the 'active' state. Current state is deleted.", "Restore it first."
+        )
     return found
 
 
@@ -169,13 +187,19 @@ def restore(conn: Connection, request: wire.Get) -> None:
 def set_tag(conn: Connection, request: wire.SetTag) -> None:
     _active(conn, request.experiment_id)
     tag = Tag(limits.key(request.key, "tag"), request.value)
-    rows.upsert(conn, experiment_tag, [{"experiment": number(request.experiment_id), "key": tag.key, "value": limits.cut(tag.value, 20_000)}])
+    rows.upsert(
+        conn,
+        experiment_tag,
+        [{"experiment": number(request.experiment_id), "key": tag.key, "value": limits.cut(tag.value, 20_000)}],
+    )
 
 
 def delete_tag(conn: Connection, request: wire.DeleteTag) -> None:
     _active(conn, request.experiment_id)
     gone = conn.execute(
-        delete(experiment_tag).where(experiment_tag.c.experiment == number(request.experiment_id), experiment_tag.c.key == request.key)
+        delete(experiment_tag).where(
+            experiment_tag.c.experiment == number(request.experiment_id), experiment_tag.c.key == request.key
+        )
     )
     if not gone.rowcount:
         raise NotFound(f"No tag with name: {request.key} in experiment with id {request.experiment_id}")

@@ -64,9 +64,11 @@ class _Tokens:
         while text[position:].strip():
             match = _TOKEN.match(text, position)
             if not match:
-                raise Invalid(f"Invalid filter string: cannot read it from column {position + 1}: '{text[position : position + 40]}'.")
+                raise Invalid(
+                    f"Invalid filter string: cannot read it from column {position + 1}: '{text[position : position + 40]}'."
+                )
             position = match.end()
-            kind = match.lastgroup
+            kind = match.lastgroup or ""
             yield kind, match[kind], match.start(kind)
 
     def peek(self) -> tuple[str, str, int]:
@@ -227,7 +229,9 @@ def number_condition(column: ColumnElement[Any], clause: Comparison) -> ColumnEl
     """A comparison of numbers."""
     value = clause.value
     if clause.op not in _NUMERIC:
-        raise Invalid(f"Invalid comparator '{clause.op}' for the number '{clause.left.key}'.", f"Use one of {', '.join(sorted(_NUMERIC))}.")
+        raise Invalid(
+            f"Invalid comparator '{clause.op}' for the number '{clause.left.key}'.", f"Use one of {', '.join(sorted(_NUMERIC))}."
+        )
     if not isinstance(value, float):
         raise Invalid(f"Expected numeric value type for metric. Found {value!r}.", "Write a number without quotes.")
     operator = {"=": "__eq__", "!=": "__ne__", ">": "__gt__", ">=": "__ge__", "<": "__lt__", "<=": "__le__"}[clause.op]

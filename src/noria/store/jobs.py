@@ -24,7 +24,12 @@ def submit(conn: Connection, request: wire.Submit) -> wire.Got:
     spec, job_id, run_id = request.spec, uuid4().hex[:12], uuid4().hex
     if not spec.command:
         raise Invalid("There is no command to run.", "Write it after --, as in: noria submit -- python train.py")
-    tags = {"noria.job": job_id, "mlflow.user": request.user, "mlflow.source.name": " ".join(spec.command)[:1000], "mlflow.source.type": "JOB"}
+    tags = {
+        "noria.job": job_id,
+        "mlflow.user": request.user,
+        "mlflow.source.name": " ".join(spec.command)[:1000],
+        "mlflow.source.type": "JOB",
+    }
     runs.insert_run(conn, run_id, experiments.named(conn, spec.experiment), spec.name, request.user, now(), tags, "SCHEDULED")
     values = {
         "id": job_id, "run_id": run_id, "spec": msgspec.json.encode(spec), "scheduler": spec.scheduler, "state": "QUEUED",
@@ -64,7 +69,11 @@ def cancel(conn: Connection, request: wire.Cancel) -> wire.Got:
     """A job that no agent has yet ends at once; of another one its agent is told. An ended job stays as it is."""
     found = row(conn, request.id)
     if found.state == "QUEUED":
-        _report(conn, found, wire.Report(found.id, "CANCELLED", ended=now(), reason=request.reason or "cancelled before it was submitted"))
+        _report(
+            conn,
+            found,
+            wire.Report(found.id, "CANCELLED", ended=now(), reason=request.reason or "cancelled before it was submitted"),
+        )
     elif found.state not in ENDED:
         conn.execute(update(job).where(job.c.id == found.id).values(cancel=request.reason or "cancelled"))
     return get(conn, wire.Key(found.id))

@@ -25,7 +25,13 @@ def create(conn: Connection, request: wire.Create) -> wire.Got:
         model_id, request.experiment_id, request.name or names.make(), time, time, f"{owner.artifact_location}/models/{model_id}/artifacts",
         "LOGGED_MODEL_PENDING", request.model_type, request.source_run_id, request.tags)  # fmt: skip
     model = wire.Model(info, wire.Data(request.params))
-    values = {"id": model_id, "experiment": owner.id, "run": request.source_run_id, "name": info.name, "body": msgspec.json.encode(model)}
+    values = {
+        "id": model_id,
+        "experiment": owner.id,
+        "run": request.source_run_id,
+        "name": info.name,
+        "body": msgspec.json.encode(model),
+    }
     conn.execute(insert(logged_model).values(values))
     return wire.Got(model)
 

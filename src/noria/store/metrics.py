@@ -20,6 +20,7 @@ _decode = msgspec.msgpack.Decoder(list[tuple[str, float, int, int]]).decode
 # The hot path goes through the driver: compiling this with SQLAlchemy would cost more than running it.
 _APPEND = "INSERT INTO metric_log (run, body) VALUES (?, ?)"
 _NEWER = "(excluded.step, excluded.timestamp, coalesce(excluded.value, -9e999)) >= (latest.step, latest.timestamp, coalesce(latest.value, -9e999))"
+# Built of the constants above alone.
 _LATEST = f"""
 INSERT INTO latest (run, key, step, timestamp, value, first_step, first, min, max) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (run, key) DO UPDATE SET
@@ -30,7 +31,7 @@ ON CONFLICT (run, key) DO UPDATE SET
   first_step = min(excluded.first_step, latest.first_step),
   min = coalesce(min(excluded.min, latest.min), excluded.min, latest.min),
   max = coalesce(max(excluded.max, latest.max), excluded.max, latest.max)
-"""
+"""  # noqa: S608
 
 
 def append(conn: Connection, run: int, points: Sequence[Point]) -> None:

@@ -4,8 +4,60 @@ from __future__ import annotations
 
 import random
 
-_ADJECTIVES = "amber brisk calm clever deep eager fast gentle keen lively loyal lucid mellow nimble patient proud quiet rapid steady sunny swift tidy vivid warm wise".split()
-_NOUNS = "brook canal cedar channel cistern creek dam delta ferry fountain harbor heron lagoon lock mill oasis otter pond reed river spring stream tide well willow".split()
+_ADJECTIVES = [
+    "amber",
+    "brisk",
+    "calm",
+    "clever",
+    "deep",
+    "eager",
+    "fast",
+    "gentle",
+    "keen",
+    "lively",
+    "loyal",
+    "lucid",
+    "mellow",
+    "nimble",
+    "patient",
+    "proud",
+    "quiet",
+    "rapid",
+    "steady",
+    "sunny",
+    "swift",
+    "tidy",
+    "vivid",
+    "warm",
+    "wise",
+]
+_NOUNS = [
+    "brook",
+    "canal",
+    "cedar",
+    "channel",
+    "cistern",
+    "creek",
+    "dam",
+    "delta",
+    "ferry",
+    "fountain",
+    "harbor",
+    "heron",
+    "lagoon",
+    "lock",
+    "mill",
+    "oasis",
+    "otter",
+    "pond",
+    "reed",
+    "river",
+    "spring",
+    "stream",
+    "tide",
+    "well",
+    "willow",
+]
 
 
 def make() -> str:

@@ -28,5 +28,7 @@ def token(start: int) -> str:
 
 def size(asked: int, most: int) -> int:
     if not 0 < asked <= most:
-        raise Invalid(f"Invalid value {asked} for parameter 'max_results' supplied: It must be a positive integer, at most {most}.")
+        raise Invalid(
+            f"Invalid value {asked} for parameter 'max_results' supplied: It must be a positive integer, at most {most}."
+        )
     return asked

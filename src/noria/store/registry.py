@@ -22,9 +22,17 @@ _model, _version = registered_model, model_version
 def create(conn: Connection, request: wire.CreateModel) -> wire.Model:
     name = request.name
     if not name.strip() or "/" in name or ":" in name or len(name) > 256:
-        raise Invalid(f"Invalid name: '{name[:80]}'. Registered model name cannot be empty, over 256 characters or contain '/' or ':'.")
+        raise Invalid(
+            f"Invalid name: '{name[:80]}'. Registered model name cannot be empty, over 256 characters or contain '/' or ':'."
+        )
     time = now()
-    values = {"name": name, "description": request.description, "creation_time": time, "last_update_time": time, "last_version": 0}
+    values = {
+        "name": name,
+        "description": request.description,
+        "creation_time": time,
+        "last_update_time": time,
+        "last_version": 0,
+    }
     try:
         key = conn.execute(insert(_model).values(values)).inserted_primary_key[0]  # type: ignore[index]
     except IntegrityError:
@@ -123,9 +131,13 @@ def _order(query: Any, entries: list[str], columns: dict[str, ColumnElement[Any]
 def _resolve_model(clause: filters.Comparison) -> ColumnElement[bool]:
     if clause.left.kind == "tags":
         own = registered_model_tag
-        present = exists().where(own.c.model == _model.c.id, own.c.key == clause.left.key, filters.text_condition(own.c.value, clause))
+        present = exists().where(
+            own.c.model == _model.c.id, own.c.key == clause.left.key, filters.text_condition(own.c.value, clause)
+        )
         # MLflow hides prompts from model searches with `tags.`mlflow.prompt.is_prompt` != 'true'`, which models without the tag match.
-        return ~exists().where(own.c.model == _model.c.id, own.c.key == clause.left.key) | present if clause.op == "!=" else present
+        return (
+            ~exists().where(own.c.model == _model.c.id, own.c.key == clause.left.key) | present if clause.op == "!=" else present
+        )
     if clause.left.key != "name":
         raise filters.unknown(clause.left, ["name"])
     return filters.text_condition(_model.c.name, clause)
@@ -156,8 +168,10 @@ def version_row(conn: Connection, name: str, version: str) -> Row[Any]:
         raise Invalid(f"Model version must be an integer, got '{version[:40]}'.")
     found = conn.execute(_versions().where(_version.c.model == key, _version.c.version == int(version))).first()
     if found is None:
-        raise NotFound(f"Model Version (name={name}, version={version}) not found", f"`noria models show {name}` lists its versions.")
-    return found  # type: ignore[no-any-return]
+        raise NotFound(
+            f"Model Version (name={name}, version={version}) not found", f"`noria models show {name}` lists its versions."
+        )
+    return found
 
 
 def _load_versions(conn: Connection, found: list[Row[Any]]) -> list[ModelVersion]:
@@ -203,7 +217,9 @@ def _location(conn: Connection, request: wire.CreateVersion) -> str:
     if ".." in source.split("/") or "\\" in source or "%" in source or "?" in source or "#" in source:
         raise bad
     if source.startswith("models:/m-"):
-        found = conn.execute(select(logged_model.c.body).where(logged_model.c.id == source.removeprefix("models:/").split("/")[0])).scalar()
+        found = conn.execute(
+            select(logged_model.c.body).where(logged_model.c.id == source.removeprefix("models:/").split("/")[0])
+        ).scalar()
         if found is None:
             raise NotFound(f"There is no logged model '{source.removeprefix('models:/')}'.")
         return source
@@ -237,7 +253,9 @@ def transition(conn: Connection, request: wire.Transition) -> wire.Version:
     found, stage, time = version_row(conn, request.name, request.version), _stage(request.stage), now()
     if request.archive_existing_versions:
         if stage not in ("Staging", "Production"):
-            raise Invalid(f"Model version transition cannot archive existing model versions because '{stage}' is not an Active stage.")
+            raise Invalid(
+                f"Model version transition cannot archive existing model versions because '{stage}' is not an Active stage."
+            )
         others = update(_version).where(_version.c.model == found.model, _version.c.stage == stage, _version.c.id != found.id)
         conn.execute(others.values(stage="Archived", last_update_time=time))
     conn.execute(update(_version).where(_version.c.id == found.id).values(stage=stage, last_update_time=time))
@@ -260,7 +278,9 @@ def search_versions(conn: Connection, request: wire.SearchVersions) -> wire.Vers
 def _resolve_version(clause: filters.Comparison) -> ColumnElement[bool]:
     if clause.left.kind == "tags":
         own = model_version_tag
-        return exists().where(own.c.version == _version.c.id, own.c.key == clause.left.key, filters.text_condition(own.c.value, clause))
+        return exists().where(
+            own.c.version == _version.c.id, own.c.key == clause.left.key, filters.text_condition(own.c.value, clause)
+        )
     texts: dict[str, ColumnElement[Any]] = {"name": _model.c.name, "run_id": _version.c.run_id, "source_path": _version.c.source}
     if clause.left.key == "version_number":
         return filters.number_condition(_version.c.version, clause)
@@ -300,13 +320,19 @@ def delete_alias(conn: Connection, request: wire.AliasName) -> None:
 
 def get_alias(conn: Connection, request: wire.AliasName) -> wire.Version:
     key = row(conn, request.name).id
-    found = conn.execute(_versions().join(alias, alias.c.version == _version.c.id).where(alias.c.model == key, alias.c.alias == request.alias))
+    found = conn.execute(
+        _versions().join(alias, alias.c.version == _version.c.id).where(alias.c.model == key, alias.c.alias == request.alias)
+    )
     versions = _load_versions(conn, list(found))
     if not versions:
-        raise Invalid(f"Registered model alias {request.alias} not found.", f"`noria models show {request.name}` lists its aliases.")
+        raise Invalid(
+            f"Registered model alias {request.alias} not found.", f"`noria models show {request.name}` lists its aliases."
+        )
     return wire.Version(versions[0])
 
 
 def of_run(conn: Connection, run_id: str) -> list[ModelVersion]:
     """The versions that were made from a run."""
-    return _load_versions(conn, list(conn.execute(_versions().where(_version.c.run_id == run_id).order_by(_model.c.name, _version.c.version))))
+    return _load_versions(
+        conn, list(conn.execute(_versions().where(_version.c.run_id == run_id).order_by(_model.c.name, _version.c.version)))
+    )

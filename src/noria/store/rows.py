@@ -32,6 +32,8 @@ def pairs(conn: Connection, table: Table, owner: Column[Any], ids: Sequence[int]
     """The key-value rows of each owner, by key."""
     found: dict[int, list[Tag]] = {}
     for chunk in chunks(ids):
-        for owner_id, key, value in conn.execute(select(owner, table.c.key, table.c.value).where(owner.in_(chunk)).order_by(table.c.key)):
+        for owner_id, key, value in conn.execute(
+            select(owner, table.c.key, table.c.value).where(owner.in_(chunk)).order_by(table.c.key)
+        ):
             found.setdefault(owner_id, []).append(Tag(key, value))
     return found

@@ -15,7 +15,20 @@ from noria.errors import Invalid, NotFound
 from noria.store import experiments, filters, metrics, names, page, rows
 from noria.store.schema import dataset, latest, param, run, run_model, tag
 from noria.types import (
-    DatasetInput, Metric, ModelInput, ModelOutput, Param, Run, RunData, RunInfo, RunInputs, RunOutputs, RunStatus, Tag, number)  # fmt: skip
+    DatasetInput,  # fmt: skip
+    Metric,
+    ModelInput,
+    ModelOutput,
+    Param,
+    Run,
+    RunData,
+    RunInfo,
+    RunInputs,
+    RunOutputs,
+    RunStatus,
+    Tag,
+    number,
+)
 from noria.wire import limits
 from noria.wire import runs as wire
 
@@ -31,14 +44,24 @@ def create(conn: Connection, request: wire.Create) -> wire.Got:
         )
     owner = experiments.row(conn, request.experiment_id)
     if owner.lifecycle_stage != "active":
-        raise Invalid(f"The experiment {request.experiment_id} must be in the 'active' state. Current state is deleted.", "Restore it first.")
+        raise Invalid(
+            f"The experiment {request.experiment_id} must be in the 'active' state. Current state is deleted.",
+            "Restore it first.",
+        )
     name = request.run_name or tags.get(NAME_TAG, "")
     uuid = insert_run(conn, uuid4().hex, owner.id, name, request.user_id, request.start_time, tags)
     return get(conn, wire.Get(uuid))
 
 
 def insert_run(
-    conn: Connection, uuid: str, experiment_id: int, name: str, user: str, start_time: int, tags: dict[str, str], status: RunStatus = "RUNNING"
+    conn: Connection,
+    uuid: str,
+    experiment_id: int,
+    name: str,
+    user: str,
+    start_time: int,
+    tags: dict[str, str],
+    status: RunStatus = "RUNNING",
 ) -> str:
     """A new run; the name is mirrored in its tag."""
     owner = experiments.row(conn, str(experiment_id))
@@ -55,7 +78,9 @@ def insert_run(
 def row(conn: Connection, uuid: str, *, active: bool = False) -> Row[Any]:
     """The run's row; NotFound without one, Invalid if it is deleted and `active` is asked for."""
     if not uuid:
-        raise Invalid("Missing value for required parameter 'run_id'. See the API docs for more information about request parameters.")
+        raise Invalid(
+            "Missing value for required parameter 'run_id'. See the API docs for more information about request parameters."
+        )
     found = conn.execute(select(run).where(run.c.uuid == uuid)).first()
     if found is None:
         raise NotFound(f"Run with id={uuid[:64]} not found", "`noria runs list` shows the runs there are.")
@@ -165,7 +190,9 @@ def restore(conn: Connection, request: wire.Get) -> None:
 
 
 def put_tags(conn: Connection, key: int, tags: dict[str, str]) -> None:
-    rows.upsert(conn, tag, [{"run": key, "key": name, "value": limits.cut(value, limits.TAG_VALUE)} for name, value in tags.items()])
+    rows.upsert(
+        conn, tag, [{"run": key, "key": name, "value": limits.cut(value, limits.TAG_VALUE)} for name, value in tags.items()]
+    )
     if NAME_TAG in tags:
         conn.execute(update(run).where(run.c.id == key).values(name=tags[NAME_TAG]))
 
@@ -173,7 +200,9 @@ def put_tags(conn: Connection, key: int, tags: dict[str, str]) -> None:
 def put_params(conn: Connection, uuid: str, key: int, params: dict[str, str]) -> None:
     """Params are written once: the same value again is fine, another one is Invalid."""
     fresh = {name: limits.cut(value, limits.PARAM_VALUE) for name, value in params.items()}
-    conn.execute(upsert(param).on_conflict_do_nothing(), [{"run": key, "key": name, "value": value} for name, value in fresh.items()])
+    conn.execute(
+        upsert(param).on_conflict_do_nothing(), [{"run": key, "key": name, "value": value} for name, value in fresh.items()]
+    )
     kept = conn.execute(select(param.c.key, param.c.value).where(param.c.run == key, param.c.key.in_(fresh)))
     for name, value in kept:
         if value != fresh[name]:
@@ -222,7 +251,11 @@ def log_batch(conn: Connection, request: wire.LogBatch) -> None:
 
 
 def _check_batch(request: wire.LogBatch) -> None:
-    parts: dict[str, Sequence[Metric | Param | Tag]] = {"metrics": request.metrics, "params": request.params, "tags": request.tags}
+    parts: dict[str, Sequence[Metric | Param | Tag]] = {
+        "metrics": request.metrics,
+        "params": request.params,
+        "tags": request.tags,
+    }
     for what, entries in parts.items():
         if len(entries) > limits.BATCH[what]:
             raise Invalid(f"A batch logging request can contain at most {limits.BATCH[what]} {what}. Got {len(entries)} {what}.",
@@ -231,11 +264,16 @@ def _check_batch(request: wire.LogBatch) -> None:
             limits.key(entry.key, what.rstrip("s"))
     total = sum(len(entries) for entries in parts.values())
     if total > limits.BATCH_TOTAL:
-        raise Invalid(f"A batch logging request can contain at most {limits.BATCH_TOTAL} metrics, params, and tags in total. Got {total}.")
+        raise Invalid(
+            f"A batch logging request can contain at most {limits.BATCH_TOTAL} metrics, params, and tags in total. Got {total}."
+        )
     keys = [each.key for each in request.params]
     if len(set(keys)) != len(keys):
         twice = sorted({key for key in keys if keys.count(key) > 1})
-        raise Invalid(f"Duplicate parameter keys have been submitted: {twice}.", "Please ensure the request contains only one param value per param key.")
+        raise Invalid(
+            f"Duplicate parameter keys have been submitted: {twice}.",
+            "Please ensure the request contains only one param value per param key.",
+        )
 
 
 def log_inputs(conn: Connection, request: wire.LogInputs) -> None:
@@ -255,7 +293,9 @@ def put_datasets(conn: Connection, key: int, datasets: list[DatasetInput]) -> No
 
 
 def _put_models(conn: Connection, key: int, direction: str, models: list[ModelOutput]) -> None:
-    rows.upsert(conn, run_model, [{"run": key, "model_id": each.model_id, "direction": direction, "step": each.step} for each in models])
+    rows.upsert(
+        conn, run_model, [{"run": key, "model_id": each.model_id, "direction": direction, "step": each.step} for each in models]
+    )
 
 
 def get_history(conn: Connection, request: wire.GetHistory) -> wire.History:
@@ -282,7 +322,13 @@ def search(conn: Connection, request: wire.Search) -> wire.Found:
     return wire.Found(load(conn, found[:limit]), page.token(start + limit) if len(found) > limit else "")
 
 
-_TEXT = {"run_id": run.c.uuid, "run_name": run.c.name, "status": run.c.status, "user_id": run.c.user_id, "artifact_uri": run.c.artifact_uri}
+_TEXT = {
+    "run_id": run.c.uuid,
+    "run_name": run.c.name,
+    "status": run.c.status,
+    "user_id": run.c.user_id,
+    "artifact_uri": run.c.artifact_uri,
+}
 _TIME = {"start_time": run.c.start_time, "created": run.c.start_time, "end_time": run.c.end_time}
 _ALIASES = {"Run name": "run_name", "run name": "run_name", "Run Name": "run_name", "Created": "start_time", "Status": "status"}
 _PAIRS = {"params": param, "tags": tag}
@@ -334,7 +380,9 @@ def _ordered(query: Select[Any], entries: list[str]) -> Select[Any]:
             column: ColumnElement[Any] = own.c.value
         elif identifier.kind in _PAIRS:
             pair = _PAIRS[identifier.kind].alias()
-            query = query.outerjoin(pair, and_(pair.c.run == run.c.id, pair.c.key == identifier.key)).order_by(pair.c.run.is_(null()))
+            query = query.outerjoin(pair, and_(pair.c.run == run.c.id, pair.c.key == identifier.key)).order_by(
+                pair.c.run.is_(null())
+            )
             column = pair.c.value
         else:
             column = _column(identifier)

@@ -50,7 +50,9 @@ run = Table(
     Index("run_by_time", "experiment", "lifecycle_stage", "start_time"),
 )  # fmt: skip
 
-param = Table("param", metadata, _run(), _key(), _value(), Index("param_by_value", "key", "value", "run"), sqlite_with_rowid=False)
+param = Table(
+    "param", metadata, _run(), _key(), _value(), Index("param_by_value", "key", "value", "run"), sqlite_with_rowid=False
+)
 tag = Table("tag", metadata, _run(), _key(), _value(), Index("tag_by_value", "key", "value", "run"), sqlite_with_rowid=False)
 
 # The hot log: one row for each batch received, in order of arrival. `body` is MessagePack of [key, value, timestamp,

@@ -13,7 +13,8 @@ from noria.store import experiments, metrics, rows, runs
 from noria.store.experiments import now
 from noria.store.schema import run, spool
 from noria.types import Dataset, DatasetInput, RunStatus, Tag
-from noria.wire import limits, spools as wire
+from noria.wire import limits
+from noria.wire import spools as wire
 from noria.wire.spools import Artifact, Begin, End, Header, Log, Params, Record, Rewind, Tags
 
 _STATUS: set[RunStatus] = {"FINISHED", "FAILED", "KILLED"}

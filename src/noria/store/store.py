@@ -30,7 +30,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         """Opens or makes the database. Raises Invalid on a network file system, WrongVersion if a newer Noria wrote it."""
-        _refuse_network(path.parent)
+        refuse_network(path.parent)
         self.path = path
         self._engine = _engine(path)
         _migrate(self._engine, path)
@@ -136,7 +136,11 @@ def _migrate(engine: Engine, path: Path) -> None:
     try:
         with engine.connect() as connection:
             tables = {row[0] for row in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            version = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() if "alembic_version" in tables else None
+            version = (
+                connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+                if "alembic_version" in tables
+                else None
+            )
     except exc.DatabaseError as error:
         raise Invalid(f"{path} is not a database of Noria ({error.orig}).", "Move it away, or use another --home.") from None
     if version != HEAD:
@@ -148,7 +152,7 @@ def _migrate(engine: Engine, path: Path) -> None:
         migrations.upgrade(engine)
 
 
-def _refuse_network(folder: Path) -> None:
+def refuse_network(folder: Path) -> None:
     kind = _file_system(folder.resolve())
     if kind in _NETWORK:
         raise Invalid(

@@ -7,6 +7,7 @@ weights, the optimizer's moments and one integer, and a run that was killed goes
 from __future__ import annotations
 
 import copy
+import os
 import signal
 import threading
 from collections.abc import Callable, Mapping
@@ -96,7 +97,7 @@ def fit(
 
     The callables are called on rank 0 only. log: `loss` once for every step, and val_loss, val_accuracy (and what else the
     step measures), epoch and images_per_s at the last step of every epoch. rewind: called with the first step to come
-    when the run goes on from a checkpoint.
+    when the run goes on from a checkpoint, or is tried again (NORIA_ATTEMPT).
 
     After SIGTERM all ranks finish the same step, rank 0 saves, and SystemExit(75) is raised. Raises NoriaError if the loss
     is no longer a number, Invalid if the checkpoints belong to another plan. With several ranks an error ends the process.
@@ -234,11 +235,11 @@ class _Loop:
         if self.plan.monitor not in values:
             raise Invalid(f"There is no metric '{self.plan.monitor}' to monitor.", f"Use one of: {', '.join(values)}.")
         sign = 1 if self.plan.mode == "max" else -1
-        if not self.best or sign * values[self.plan.monitor] > sign * self.best[self.plan.monitor]:
-            self.best, self.best_step, self.bad = values, self.done, 0
+        gain = sign * (values[self.plan.monitor] - self.best[self.plan.monitor]) if self.best else 1.0
+        self.bad = 0 if gain > 0 else self.bad + 1
+        if gain >= 0:  # Of two equal epochs the later one: its learning rate is lower.
+            self.best, self.best_step = values, self.done
             self.best_weights = {name: tensor.detach().clone() for name, tensor in judged.state_dict().items()}
-        else:
-            self.bad += 1
         if self.ears.log:
             self.ears.log(values, step=self.done - 1)
         if self.ears.progress:
@@ -260,15 +261,20 @@ class _Loop:
         checkpoint.save(state, self.plan.folder, self.done, keep=self.plan.keep, best=self.best_step)
 
     def restore(self) -> None:
-        if self.plan.folder is None:
-            return
-        newest = checkpoint.latest(self.plan.folder) if self.world.rank == 0 else None
+        again = int(os.environ.get("NORIA_ATTEMPT") or 1) > 1
+        if self.plan.folder is not None:
+            self.load(self.plan.folder)
+        if self.ears.rewind and (self.done or again):  # A first try that died before its first checkpoint left points too.
+            self.ears.rewind(self.done)
+
+    def load(self, folder: Path) -> None:
+        newest = checkpoint.latest(folder) if self.world.rank == 0 else None
         path = self.world.agreed(str(newest or ""))
         if not path:
             return
         state = checkpoint.load(Path(path))
         if state["about"] != self.about:
-            raise Invalid(f"The checkpoints in {self.plan.folder} belong to another plan ({state['about']}, not {self.about}).",
+            raise Invalid(f"The checkpoints in {folder} belong to another plan ({state['about']}, not {self.about}).",
                           "Give this run a folder of its own.")  # fmt: skip
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -276,10 +282,8 @@ class _Loop:
             self.average.load_state_dict(state["average"])
         self.done, self.bad, self.best, self.best_step = state["done"], state["bad"], state["best"], state["best_step"]
         if self.best_step:
-            best = state if self.best_step == self.done else checkpoint.load(checkpoint.at(self.plan.folder, self.best_step))
+            best = state if self.best_step == self.done else checkpoint.load(checkpoint.at(folder, self.best_step))
             self.best_weights = best["model"] if self.average is None else best["average"]
-        if self.ears.rewind:
-            self.ears.rewind(self.done)
 
     def result(self, stopped: Literal["done", "patience", "preempted"]) -> Result:
         if self.best_weights:

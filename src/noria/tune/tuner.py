@@ -59,7 +59,9 @@ def best(curve: Sequence[float], direction: Direction) -> float:
     return max(curve) if direction == "maximize" else min(curve)
 
 
-def tune(server: Server, plan: Plan, spec: Callable[[int, dict[str, Value]], JobSpec], tell: Callable[[Sequence[Attempt]], None]) -> list[Attempt]:
+def tune(
+    server: Server, plan: Plan, spec: Callable[[int, dict[str, Value]], JobSpec], tell: Callable[[Sequence[Attempt]], None]
+) -> list[Attempt]:
     """Run all trials, `at_once` at a time, and return them as they ended.
 
     spec: the job of a trial, from its number and parameters. tell: called whenever something changed. A trial that fails
@@ -95,7 +97,11 @@ def _look(server: Server, plan: Plan, attempt: Attempt, attempts: Sequence[Attem
         return attempt
     others = [each.curve for each in attempts if each.number != attempt.number]
     # A rung may have been passed between two looks: the curve is judged as it stood there.
-    behind = any(decide(curve[:rung], others, plan.rungs, eta=plan.eta, direction=plan.direction) == "stop" for rung in plan.rungs if len(curve) >= rung)
+    behind = any(
+        decide(curve[:rung], others, plan.rungs, eta=plan.eta, direction=plan.direction) == "stop"
+        for rung in plan.rungs
+        if len(curve) >= rung
+    )
     if behind:
         server.call(jobs.CANCEL, jobs.Cancel(job.id, f"stopped early: behind other trials after {len(curve)} epochs"))
     return replace(attempt, stopped=behind)

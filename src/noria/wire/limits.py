@@ -48,7 +48,9 @@ def artifact_path(path: str) -> str:
     """A path below an artifact root, normalised, "" for the root; Invalid for anything that could lead elsewhere."""
     parts = path.split("/")
     if path and (path.startswith("/") or "\\" in path or "\0" in path or any(part in ("", ".", "..") for part in parts)):
-        raise Invalid(f"Invalid path: '{path[:200]}'.", "An artifact's path is relative and has no '.', '..', '\\' or empty parts.")
+        raise Invalid(
+            f"Invalid path: '{path[:200]}'.", "An artifact's path is relative and has no '.', '..', '\\' or empty parts."
+        )
     if any(len(part.encode()) > 255 for part in parts):
         raise Invalid("Invalid path: a part of it is longer than 255 bytes.", "Shorten the file's name.")
     return path

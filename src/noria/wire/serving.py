@@ -6,7 +6,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from noria.types import Dataset, Endpoint as Served, ModelVersion
+from noria.types import Dataset, ModelVersion
+from noria.types import Endpoint as Served
 from noria.wire.endpoint import OWN, Endpoint
 
 

@@ -15,5 +15,11 @@ def command(jobs: tuple[str, ...]) -> None:
     server = connect()
     for job in jobs:
         found = server.call(wire.CANCEL, wire.Cancel(job)).job
-        done = "had ended already" if found.ended and found.state != "CANCELLED" else "is cancelled" if found.ended else "is being cancelled"
+        done = (
+            "had ended already"
+            if found.ended and found.state != "CANCELLED"
+            else "is cancelled"
+            if found.ended
+            else "is being cancelled"
+        )
         click.echo(f"noria: job {found.id[:8]} {done}", err=True)

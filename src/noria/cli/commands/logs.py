@@ -35,7 +35,10 @@ def command(follow: bool, job: str) -> None:
             break
         time.sleep(_TICK)
     if not positions:
-        click.echo(f"noria: job {found.id[:8]} is {found.state} and has printed nothing{': ' + found.reason if found.reason else ''}", err=True)
+        click.echo(
+            f"noria: job {found.id[:8]} is {found.state} and has printed nothing{': ' + found.reason if found.reason else ''}",
+            err=True,
+        )
 
 
 def _get(server: Server, job: str) -> Job:

@@ -56,7 +56,10 @@ def show(name: str, as_json: bool) -> None:
         return
     show.table(
         ("VERSION", "STAGE", "ALIASES", "RUN", "CREATED", "SOURCE"),
-        [(v.version, v.current_stage, " ".join(v.aliases), v.run_id[:8], show.ago(v.creation_timestamp), v.source) for v in versions],
+        [
+            (v.version, v.current_stage, " ".join(v.aliases), v.run_id[:8], show.ago(v.creation_timestamp), v.source)
+            for v in versions
+        ],
         f"{name} has no versions yet.",
     )
 
@@ -65,7 +68,9 @@ def show(name: str, as_json: bool) -> None:
 @click.argument("name")
 @click.argument("version")
 @click.option("--to", "stage", default="Production", show_default=True, help="Stage: Staging, Production or Archived.")
-@click.option("--held-out", type=click.Path(exists=True, dir_okay=False), help="An .npz with arrays x and y: the gate compares on it.")
+@click.option(
+    "--held-out", type=click.Path(exists=True, dir_okay=False), help="An .npz with arrays x and y: the gate compares on it."
+)
 @json_option
 def promote(name: str, version: str, stage: str, held_out: str | None, as_json: bool) -> None:
     """Promote a version; with --held-out only if it is not worse than the version that stands there now.

@@ -38,7 +38,14 @@ def list_(text: str, order_by: tuple[str, ...], limit: int, as_json: bool) -> No
     show.table(
         ("RUN", "NAME", "EXPERIMENT", "STATUS", "STARTED", "METRICS"),
         [
-            (run.info.run_id[:8], run.info.run_name, names[run.info.experiment_id], run.info.status, show.ago(run.info.start_time), _metrics(run))
+            (
+                run.info.run_id[:8],
+                run.info.run_name,
+                names[run.info.experiment_id],
+                run.info.status,
+                show.ago(run.info.start_time),
+                _metrics(run),
+            )
             for run in found
         ],
         "No runs yet: log one with `import noria; noria.log(loss=0.3)`, or try noria demo.",
@@ -65,13 +72,18 @@ def show(run: str, history: tuple[str, ...], as_json: bool) -> None:
     points = {key: server.call(runs.CURVE, runs.Curve(found.info.run_id, key)) for key in history}
     if as_json:
         rows = {
-            key: [{"step": s, "value": v, "timestamp": t} for s, v, t in zip(p.steps, p.values, p.timestamps, strict=True)] for key, p in points.items()
+            key: [{"step": s, "value": v, "timestamp": t} for s, v, t in zip(p.steps, p.values, p.timestamps, strict=True)]
+            for key, p in points.items()
         }
         show.as_json({"info": found.info, "data": found.data, "inputs": found.inputs, "history": rows})
         return
     _print(found)
     for key, p in points.items():
-        show.table(("STEP", key.upper()), [(str(step), f"{value:.6g}") for step, value in zip(p.steps, p.values, strict=True)], f"No points of {key}.")
+        show.table(
+            ("STEP", key.upper()),
+            [(str(step), f"{value:.6g}") for step, value in zip(p.steps, p.values, strict=True)],
+            f"No points of {key}.",
+        )
 
 
 def _print(run: Run) -> None:

@@ -26,7 +26,9 @@ _RECORDED = ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "PYTHON
 @click.option("--time", "limit", default="", help="Time limit, such as 30m, 2h or 1d.")
 @click.option("--name", default="", help="Name of the job and its run.")
 @click.option("--experiment", default="Default", show_default=True, help="Experiment of the run.")
-@click.option("--max-restarts", default=0, type=click.IntRange(0), show_default=True, help="Start again so often when a task dies.")
+@click.option(
+    "--max-restarts", default=0, type=click.IntRange(0), show_default=True, help="Start again so often when a task dies."
+)
 @click.option("--env", "variables", multiple=True, metavar="NAME[=VALUE]", help="Pass a variable to the job; repeat.")
 @json_option
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)

@@ -25,7 +25,10 @@ def check(spec: JobSpec) -> None:
     if spec.nodes > 1:
         raise Invalid("--nodes: this machine is one node.", "Use --tasks-per-node, or --on with a cluster's scheduler.")
     if cpus > whole.cpus:
-        raise Invalid(f"--cpus: {spec.tasks_per_node} tasks with {spec.cpus} CPUs each are more than the {whole.cpus} of this machine.", "Ask for less.")
+        raise Invalid(
+            f"--cpus: {spec.tasks_per_node} tasks with {spec.cpus} CPUs each are more than the {whole.cpus} of this machine.",
+            "Ask for less.",
+        )
     if mem > whole.mem:
         raise Invalid(f"--mem: this machine has {whole.mem / 2**30:.1f} GiB.", "Ask for less.")
     if gpus > len(whole.gpus):

@@ -37,7 +37,7 @@ def save(model: nn.Module, data: Path) -> Saved:
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise Invalid(f"This model cannot be pickled ({error}).", "Define its class at the top of a module.") from None
     version = torch.__version__.partition("+")[0]
-    return Saved({"pytorch_version": version, "code": None}, [f"torch=={version}"])
+    return Saved({"pytorch_version": str(torch.__version__), "code": None}, [f"torch=={version}"])
 
 
 def load(data: Path, entry: Mapping[str, Any], allow_pickle: bool = False) -> nn.Module:

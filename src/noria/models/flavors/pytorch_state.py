@@ -34,7 +34,7 @@ def save(model: nn.Module, data: Path) -> Saved:
     (data / "architecture.json").write_text(json.dumps({"name": name, "arguments": arguments}, indent=1))
     torch.save({key: value.detach().cpu() for key, value in model.state_dict().items()}, data / "state.pt")
     version = torch.__version__.partition("+")[0]
-    return Saved({"architecture": name, "pytorch_version": version}, [f"torch=={version}"])
+    return Saved({"architecture": name, "pytorch_version": str(torch.__version__)}, [f"torch=={version}"])
 
 
 def load(data: Path, entry: Mapping[str, Any], allow_pickle: bool = False) -> nn.Module:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol as Contract
+from typing import Any
+from typing import Protocol as Contract
 
 from noria.plugins import Kind
 

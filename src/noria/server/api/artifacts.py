@@ -9,11 +9,12 @@ from urllib.parse import quote
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
 
-from noria.server.route import State, answer, convert
+from noria.server.route import State, answer
 from noria.store import runs
 from noria.store.artifacts import Artifacts
 from noria.wire import artifacts as wire
 from noria.wire import limits
+from noria.wire.endpoint import convert
 
 _TEXT = {"MLmodel", "MLproject", "LICENSE", "README"}
 _TEXT_ENDINGS = (".txt", ".log", ".yaml", ".yml", ".json", ".csv", ".tsv", ".md", ".py", ".sh", ".cfg", ".toml", ".rst")
@@ -52,7 +53,9 @@ async def get(request: Request, state: State) -> Response:
 
 async def get_of_run(request: Request, state: State) -> Response:
     path = limits.artifact_path(request.query_params.get("path", ""))
-    _, root = await asyncio.to_thread(_root, state, request.query_params.get("run_id") or request.query_params.get("run_uuid", ""))
+    _, root = await asyncio.to_thread(
+        _root, state, request.query_params.get("run_id") or request.query_params.get("run_uuid", "")
+    )
     return _download(state.artifacts, f"{root}/{path}")
 
 

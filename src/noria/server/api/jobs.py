@@ -1,7 +1,7 @@
 """Jobs, for people and for agents."""
 
 from noria.server.live import CHANGED, Hub
-from noria.server.route import Route, read, write
+from noria.server.route import Route, read
 from noria.store import jobs
 from noria.wire import jobs as wire
 
@@ -11,10 +11,10 @@ def _reported(hub: Hub, _: wire.Report, run_id: str) -> None:
 
 
 ROUTES = [
-    write(wire.SUBMIT, jobs.submit),
+    Route(wire.SUBMIT, jobs.submit, True, makes_work=True),
     read(wire.LIST, jobs.list_),
     read(wire.GET, jobs.get),
-    write(wire.CANCEL, jobs.cancel),
+    Route(wire.CANCEL, jobs.cancel, True, makes_work=True),
     read(wire.CLAIM, jobs.claim),
     Route(wire.REPORT, jobs.report, True, _reported, lambda run_id: None),
 ]

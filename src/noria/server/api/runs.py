@@ -18,7 +18,10 @@ def _metric(hub: Hub, request: wire.LogMetric, _: object) -> None:
 
 def _batch(hub: Hub, request: wire.LogBatch, _: object) -> None:
     if request.metrics:
-        hub.tell(request.run_id, lambda: [Event("log", [Metric(m.key, number(float(m.value)), m.timestamp, m.step) for m in request.metrics])])
+        hub.tell(
+            request.run_id,
+            lambda: [Event("log", [Metric(m.key, number(float(m.value)), m.timestamp, m.step) for m in request.metrics])],
+        )
     if request.params or request.tags:
         hub.tell(request.run_id, lambda: [CHANGED])
 

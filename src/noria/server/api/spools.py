@@ -35,7 +35,7 @@ def _events(frames: bytes) -> list[Event]:
 async def flush(request: Request, state: State) -> Response:
     """Waits for the agent of this process; without one there is nothing local to wait for."""
     asked = decode(wire.Flush, await read_body(request))
-    done = state.flush is None or await asyncio.to_thread(state.flush, min(asked.timeout, 60.0))
+    done = state.agent is None or await asyncio.to_thread(state.agent.flush, min(asked.timeout, 60.0))
     return answer(wire.FLUSH, wire.Flushed(done))
 
 

@@ -1,0 +1,218 @@
+"""Slurm, 20.02 and newer. Text formats only: `squeue --json` ignores filters and changed shape three times.
+
+Sources: sbatch(1), srun(1), squeue(1), sacct(1), "job reason codes" and "job exit codes" of the Slurm documentation.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+
+from noria.errors import Unavailable
+from noria.jobs.dialect import (
+    Placement,
+    Seen,
+    clock,
+    exited,
+    job_id,
+    launcher,
+    log_path,
+    megabytes,
+    options,
+    printable,
+    sane,
+    tag,
+    usable,
+    visible,
+)
+from noria.process import Answer
+from noria.types import Job, JobSpec, JobState
+
+PROBE = ["sinfo", "--version"]
+
+TRANSIENT = (
+    r"unable to contact slurm controller|timed out|connection refused|temporarily|standby|zero bytes|"
+    r"transport endpoint|communication connection failure|controller not responding|MaxSubmitJob"
+)
+
+WAITING = ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT")
+
+ENDS: dict[str, tuple[JobState, str]] = {
+    "COMPLETED": ("COMPLETED", ""),
+    "FAILED": ("FAILED", ""),
+    "CANCELLED": ("CANCELLED", "It was cancelled."),
+    "TIMEOUT": ("FAILED", "It reached its time limit; ask for more with --time."),
+    "OUT_OF_MEMORY": ("FAILED", "It used more memory than it asked for; ask for more with --mem."),
+    "NODE_FAIL": ("FAILED", "A node that it ran on failed."),
+    "BOOT_FAIL": ("FAILED", "A node did not boot."),
+    "PREEMPTED": ("FAILED", "It was preempted by a job of higher priority."),
+    "DEADLINE": ("FAILED", "It could not end before its deadline."),
+    "REVOKED": ("FAILED", "Another cluster of the federation took it."),
+}
+
+PENDING = {
+    "None": "",
+    "Resources": "Next in line: waits until enough nodes are free.",
+    "Priority": "Jobs of higher priority wait before it.",
+    "Dependency": "Waits for another job to end.",
+    "DependencyNeverSatisfied": "Waits for a job that can no longer end as required; cancel it.",
+    "BeginTime": "Its start time has not come yet.",
+    "JobHeldUser": "Held by its owner; `scontrol release` lets it go.",
+    "JobHeldAdmin": "Held by an administrator.",
+    "JobArrayTaskLimit": "As many tasks of its array run as are allowed at once.",
+    "Licenses": "Waits for a licence.",
+    "PartitionDown": "Its partition is down.",
+    "PartitionInactive": "Its partition takes no jobs to run at present.",
+    "PartitionNodeLimit": "Asks for more nodes than its partition allows; lower --nodes.",
+    "PartitionTimeLimit": "Asks for more time than its partition allows; lower --time.",
+    "ReqNodeNotAvail": "A node that it needs is down or reserved, perhaps for maintenance.",
+    "Reservation": "Waits for its reservation to begin.",
+    "BadConstraints": "No node has what it asks for; it will never start.",
+    "NodeDown": "A node that it needs is down.",
+    "InvalidAccount": "Its account is not valid.",
+    "InvalidQOS": "Its quality of service is not valid.",
+    "AccountNotAllowed": "Its account may not use this partition.",
+    "QOSNotAllowed": "Its quality of service may not use this partition.",
+    "Cleaning": "Slurm cleans up after an earlier try.",
+    "Prolog": "Slurm prepares its nodes.",
+    "SystemFailure": "Slurm itself failed; ask the administrators.",
+    "launch failed requeued held": "It could not be started and is held; look into logs/scheduler.log.",
+    "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions": (
+        "The nodes that it needs are down, drained or reserved."
+    ),
+}
+
+LIMITS = (
+    (r"^(QOS|Assoc).*(Gres|GRES)", "As many GPUs are in use as you or your group may use at once."),
+    (r"^(QOS|Assoc).*Cpu", "As many CPUs are in use as you or your group may use at once."),
+    (r"^(QOS|Assoc).*Mem", "As much memory is in use as you or your group may use at once."),
+    (r"^(QOS|Assoc).*Node", "As many nodes are in use as you or your group may use at once."),
+    (r"^(QOS|Assoc).*Jobs", "As many jobs run as you or your group may run at once."),
+    (r"^(QOS|Assoc).*(Wall|Minutes|RunMin)", "Your group's time is used up, or --time is more than allowed."),
+    (r"^(QOS|Assoc).*Limit", "You or your group are at a limit of your account."),
+)
+
+
+def check(spec: JobSpec) -> None:
+    sane(spec)
+
+
+def script(job: Job, folder: str, python: str) -> str:
+    spec, cpus = job.spec, job.spec.tasks_per_node * job.spec.cpus
+    printable(folder, "\\", "Slurm")  # one backslash turns off every % in the path of a log
+    lines = [
+        "#!/bin/bash",
+        *(f"#SBATCH --{name}{f'={_word(value)}' if value else ''}" for name, value in _directives(job, folder)),
+    ]
+    lines += ["unset SLURM_EXPORT_ENV  # --export=NONE would leave srun without PATH"]
+    lines += [f"cd {shlex.quote(folder)} || exit"]
+    start = launcher(python, folder)
+    if spec.nodes > 1:
+        # One failed launcher must not have the others killed, nor may an early end: they end each other, with a word why.
+        start = ["srun", f"--nodes={spec.nodes}", f"--ntasks={spec.nodes}", "--ntasks-per-node=1", f"--cpus-per-task={cpus}",
+                 "--kill-on-bad-exit=0", "--wait=0", *start]  # fmt: skip
+    return "\n".join([*lines, f"exec {shlex.join(start)}", ""])
+
+
+def _directives(job: Job, folder: str) -> list[str]:
+    spec = job.spec
+    asked = [
+        f"job-name={_word(' '.join(spec.name.split()) or tag(job))}",
+        f"comment={_word(tag(job))}",
+        f"output={_word(log_path(folder).replace('%', '%%'))}",
+        "open-mode=append",
+        "no-requeue",  # the site's default may be to requeue, and Noria does that itself
+        "export=NONE",
+        f"nodes={spec.nodes}",
+        "ntasks-per-node=1",
+        f"cpus-per-task={spec.tasks_per_node * spec.cpus}",
+    ]
+    asked += [f"gres=gpu:{spec.gpus}"] if spec.gpus else []
+    asked += [f"mem={megabytes(spec.mem)}M"] if spec.mem else []
+    return asked + ([f"time={clock(spec.time)}"] if spec.time else [])
+
+
+def _word(text: str) -> str:
+    """A directive's value. sbatch's own parser has both quotes, and a backslash that works inside them."""
+    if re.fullmatch(r"[\w./:=@,+%-]+", text):
+        return text
+    return '"' + re.sub(r'(["\\])', r"\\\1", "".join(c for c in text if c.isprintable())) + '"'
+
+
+def submit(script: str, job: Job) -> list[str]:
+    return ["sbatch", "--parsable", *options(job.spec), script]
+
+
+def submitted(answer: Answer) -> str:
+    return job_id(answer, r"^(\d+)(?:;\S+)?$", "Slurm", TRANSIENT)
+
+
+def query(user: str) -> list[str]:
+    return ["squeue", "-h", "-u", user, "-o", "%i|%T|%r|%k"]
+
+
+def states(answer: Answer) -> dict[str, Seen]:
+    text = usable(answer, "Slurm")
+    rows = re.findall(r"^(\d[^|\n]*)\|([A-Z_]+)\|([^|\n]*)\|(.*)$", text, re.MULTILINE)  # a comment may go on on other lines
+    if text.strip() and not rows:
+        raise Unavailable(f"Slurm's list of jobs cannot be read: {text[:200]!r}.")
+    return {number: _queued(state, reason, comment) for number, state, reason, comment in rows}
+
+
+def _queued(state: str, reason: str, comment: str) -> Seen:
+    mark = comment if comment.startswith("noria-") else ""
+    if state in ENDS:  # still listed, but no code is told here: sacct has it
+        return Seen(ENDS[state][0], None, ENDS[state][1], mark)
+    if state in WAITING:
+        return Seen("SUBMITTED", None, _explain(reason), mark)
+    return Seen("RUNNING", None, "Suspended." if state == "SUSPENDED" else "", mark)
+
+
+def _explain(reason: str) -> str:
+    """A pending reason as a sentence; Slurm's own word where we have none."""
+    known = PENDING.get(reason, PENDING.get(reason.split(",")[0].strip("() ")))
+    if known is not None:
+        return known
+    return next((text for pattern, text in LIMITS if re.search(pattern, reason)), f"Slurm says: {reason}.")
+
+
+def final(ids: Sequence[str]) -> list[str] | None:
+    return ["sacct", "-nPX", "-o", "JobID,State,ExitCode", "-j", ",".join(ids)]
+
+
+def finals(answer: Answer) -> dict[str, Seen]:
+    rows = [line.split("|") for line in answer.out.splitlines()]
+    ended = {row[0]: _ended(row[1].split()[0], row[2]) for row in rows if len(row) == 3 and row[1]}
+    return {number: seen for number, seen in ended.items() if seen is not None}
+
+
+def _ended(state: str, code: str) -> Seen | None:
+    """The end of one row of sacct; None if it has none yet. `code` is exit:signal."""
+    if state not in ENDS:
+        return None
+    kind, reason = ENDS[state]
+    status, signal = (int(part) for part in code.split(":"))
+    if state == "OUT_OF_MEMORY":
+        return Seen(kind, 137, reason)  # 0:125 is a mark of Slurm's, the kernel sent KILL
+    if (status, signal) == (0, 53):
+        return Seen(kind, None, "Slurm could not start it: its folder cannot be written on the node.")
+    if kind == "COMPLETED" or (state == "FAILED" and status + signal > 0):
+        return exited(128 + signal if signal else status)
+    return Seen(kind, (128 + signal if signal else status) or None, reason)
+
+
+def cancel(ids: Sequence[str]) -> list[str]:
+    return ["scancel", *ids]
+
+
+def placement(env: Mapping[str, str], read: Callable[[str], str], run: Callable[[Sequence[str]], Answer]) -> Placement:
+    nodes = env.get("SLURM_JOB_NODELIST", "")
+    names = [nodes] if nodes and not re.search(r"[\[,]", nodes) else _hostnames(run(["scontrol", "show", "hostnames", nodes]))
+    return Placement(names, int(env.get("SLURM_NODEID", "0")), visible(env))
+
+
+def _hostnames(answer: Answer) -> list[str]:
+    if answer.code != 0 or not answer.out.split():
+        raise Unavailable(f"Slurm did not name the job's nodes: {answer.err.strip() or 'scontrol printed nothing'}.")
+    return answer.out.split()
