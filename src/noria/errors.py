@@ -90,5 +90,4 @@ def from_wire(status: int, code: str, message: str) -> NoriaError:
     """The error that a server sent, as the class that it was raised as."""
     kinds = _all(NoriaError)
     exact = [kind for kind in kinds if (kind.code, kind.status) == (code, status)]
-    error = (exact or [kind for kind in kinds if kind.code == code] or [NoriaError])[0](message)
-    return error
+    return (exact or [kind for kind in kinds if kind.code == code] or [NoriaError])[0](message)

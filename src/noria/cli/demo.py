@@ -29,7 +29,7 @@ from noria.types import ENDED, Job, JobSpec
 from noria.wire import jobs, registry, runs, serving
 
 EXPERIMENT, MODEL = "digits", "digits"
-EPOCHS, TRIAL_EPOCHS, TRIALS = 10, 4, 5
+EPOCHS, TRIAL_EPOCHS, TRIALS = 12, 4, 5
 ACCURACY = 0.97
 _TICK = 0.15
 _TRAINING = "noria.train.digits"
@@ -243,7 +243,7 @@ def _best(server: Server, run_ids: Sequence[str]) -> Trained:
     for run_id in run_ids:
         info = server.call(runs.GET, runs.Get(run_id)).run.info
         scores = server.call(runs.CURVE, runs.Curve(run_id, "val_accuracy")).values
-        found.append(Trained(run_id, info.run_name, max(scores)))
+        found.append(Trained(run_id, info.run_name, max(float(score) for score in scores)))
     return max(found, key=lambda each: each.score)
 
 
@@ -325,7 +325,10 @@ def _serve(server: Server, screen: _Screen, settings: Settings, held_out: Path) 
 def _report(server: Server, job: Job, best: Trained, version: str, served: Served, seconds: float) -> None:
     """Step 7: what a person wants to see at the end."""
     points = server.call(runs.CURVE, runs.Curve(job.run_id, "loss"))
-    show.curve(list(zip(points.steps, points.values, strict=True)), f"loss by step, run {job.run_id[:8]} (cnn)")
+    show.curve(
+        [(step, float(value)) for step, value in zip(points.steps, points.values, strict=True)],
+        f"loss by step, run {job.run_id[:8]} (cnn)",
+    )
     lineage = server.call(serving.LINEAGE, serving.Trace(_production_run(server)))
     data = ", ".join(f"{each.name} ({each.digest[:8]})" for each in lineage.data)
     standing = next((each for each in lineage.versions if each.current_stage == "Production"), None)

@@ -249,11 +249,13 @@ def set_tags(tags: Mapping[str, object]) -> None:
 def log_artifact(local_path: str | os.PathLike[str], artifact_path: str | None = None) -> None:
     """Keep a copy of a file with the run, under its own name in the folder `artifact_path`."""
     source = Path(local_path)
+    target = f"{artifact_path}/{source.name}" if artifact_path else source.name
     if source.is_dir():
-        return log_artifacts(source, f"{artifact_path}/{source.name}" if artifact_path else source.name)
-    if not source.is_file():
+        log_artifacts(source, target)
+    elif source.is_file():
+        _current().log_file(source, target)
+    else:
         raise NotFound(f"There is no file {str(source)!r} to log.", "Check the path; it is relative to the working directory.")
-    _current().log_file(source, f"{artifact_path}/{source.name}" if artifact_path else source.name)
 
 
 def log_artifacts(local_dir: str | os.PathLike[str], artifact_path: str | None = None) -> None:

@@ -69,7 +69,7 @@ class Dialect(Protocol):
         """
 
     def submit(self, script: str, job: Job) -> list[str]:
-        """The command that submits the script that lies at the path `script`. Run by the agent as the job's user, with `job.folder` set.
+        """The command that submits `script`, an absolute path in the job's folder. Run by the agent as the job's user.
 
         A submission may be repeated only after the answer was read as Unavailable and no open job has this job's tag:
         the scheduler may have taken the job and lost the answer.

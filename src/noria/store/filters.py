@@ -42,7 +42,7 @@ _KINDS = {
 }
 _NUMERIC = {"=", "!=", ">", ">=", "<", "<="}
 _TOKEN = re.compile(
-    r"""\s*(?:
+    r"""(?:
       (?P<text>'(?:[^'\\]|\\.)*')
     | (?P<quoted>"(?:[^"\\]|\\.)*"|`[^`]*`)
     | (?P<op><=|>=|!=|=|<|>)
@@ -62,6 +62,7 @@ class _Tokens:
     def _scan(text: str) -> Any:
         position = 0
         while text[position:].strip():
+            position += len(text[position:]) - len(text[position:].lstrip())
             match = _TOKEN.match(text, position)
             if not match:
                 raise Invalid(

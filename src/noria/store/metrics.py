@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import Connection, delete, insert, select
 
 from noria.store.schema import latest, metric_log
+from noria.types import number
 from noria.wire.runs import Points
 
 Point = tuple[str, float, int, int]
@@ -94,7 +95,7 @@ def history(conn: Connection, run: int, key: str) -> list[Point]:
 def curve(conn: Connection, run: int, key: str) -> Points:
     """One metric's points as columns, in the order (step, timestamp)."""
     points = sorted(_replay(conn, run, key), key=lambda point: (point[3], point[2]))
-    return Points([point[3] for point in points], [point[1] for point in points], [point[2] for point in points])
+    return Points([point[3] for point in points], [number(point[1]) for point in points], [point[2] for point in points])
 
 
 def last(conn: Connection, runs: Sequence[int]) -> Iterator[tuple[int, str, float, int, int]]:

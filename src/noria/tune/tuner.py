@@ -91,7 +91,7 @@ def _start(server: Server, plan: Plan, spec: Callable[[int, dict[str, Value]], J
 def _look(server: Server, plan: Plan, attempt: Attempt, attempts: Sequence[Attempt]) -> Attempt:
     """The attempt as it is now; told to stop if it fell behind."""
     job = server.call(jobs.GET, jobs.Key(attempt.job.id)).job
-    curve = server.call(runs.CURVE, runs.Curve(job.run_id, plan.metric)).values
+    curve = [float(value) for value in server.call(runs.CURVE, runs.Curve(job.run_id, plan.metric)).values]
     attempt = replace(attempt, job=job, curve=curve)
     if attempt.ended or attempt.stopped:
         return attempt

@@ -50,9 +50,9 @@ class Gate:
             await send(message)
 
         headers = dict(scope["headers"])
-        problem = self._problem(scope, headers)
-        if problem is not None:
-            await _refuse(problem, stamped)
+        refusal = self._problem(scope, headers)
+        if refusal is not None:
+            await _refuse(refusal, stamped, by_page=b"sec-fetch-mode" in headers)
             return
         await self.app(scope, receive, stamped)
 
@@ -104,8 +104,10 @@ def problem(error: NoriaError) -> tuple[int, dict[str, str], bytes]:
     return error.status, headers, msgspec.json.encode({"error_code": error.code, "message": error.message})
 
 
-async def _refuse(error: NoriaError, send: Send) -> None:
+async def _refuse(error: NoriaError, send: Send, *, by_page: bool) -> None:
     status, headers, body = problem(error)
+    if by_page:  # A browser would open its own dialog for a password, and the page would wait behind it.
+        headers.pop("www-authenticate", None)
     pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
     pairs.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": pairs})

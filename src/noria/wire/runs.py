@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import UNSET, Struct, UnsetType
 
-from noria.types import DatasetInput, Metric, ModelInput, ModelOutput, Param, Run, RunInfo, RunStatus, Tag
+from noria.types import DatasetInput, Metric, ModelInput, ModelOutput, Number, Param, Run, RunInfo, RunStatus, Tag
 from noria.wire.endpoint import MLFLOW, OWN, Empty, Endpoint
 from noria.wire.experiments import ViewType
 
@@ -121,10 +121,10 @@ class Curve(Struct, frozen=True):
 
 
 class Points(Struct, frozen=True):
-    """One metric's history as columns, in the order (step, timestamp); `values` holds null where JSON has no number."""
+    """One metric's history as columns, in the order (step, timestamp)."""
 
     steps: list[int]
-    values: list[float]
+    values: list[Number]
     timestamps: list[int]
 
 

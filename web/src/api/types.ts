@@ -105,10 +105,10 @@ export interface Job {
   reason: string;
 }
 
-/** One metric's history as columns, in the order (step, timestamp); null where JSON has no number. */
+/** One metric's history as columns, in the order (step, timestamp). */
 export interface Points {
   steps: number[];
-  values: (number | null)[];
+  values: Double[];
   timestamps: number[];
 }
 

@@ -10,7 +10,9 @@ export class Series {
 
   static of(points: Points): Series {
     const series = new Series();
-    Object.assign(series, points);
+    series.steps = points.steps;
+    series.values = points.values.map(finite);
+    series.timestamps = points.timestamps;
     return series;
   }
 

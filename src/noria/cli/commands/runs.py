@@ -81,7 +81,7 @@ def show(run: str, history: tuple[str, ...], as_json: bool) -> None:
     for key, p in points.items():
         show.table(
             ("STEP", key.upper()),
-            [(str(step), f"{value:.6g}") for step, value in zip(p.steps, p.values, strict=True)],
+            [(str(step), f"{float(value):.6g}") for step, value in zip(p.steps, p.values, strict=True)],
             f"No points of {key}.",
         )
 

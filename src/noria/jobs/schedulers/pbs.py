@@ -77,7 +77,7 @@ def submit(script: str, job: Job) -> list[str]:
     chunk += f":ngpus={spec.gpus}" if spec.gpus else ""
     chunk += f":mem={megabytes(spec.mem)}mb" if spec.mem else ""
     asked = ["-N", plain(spec.name)[:15] or "noria", "-v", f"NORIA_TAG={tag(job)}", "-r", "n", "-j", "oe"]
-    asked += ["-kdoe", "-o", log_path(job.folder)]  # -kdoe: written there while it runs, not copied at the end
+    asked += ["-kdoe", "-o", log_path(script.rpartition("/")[0])]  # -kdoe: written there while it runs, not copied at the end
     asked += ["-l", chunk, *(["-l", "place=scatter"] if spec.nodes > 1 else [])]
     asked += ["-l", f"walltime={clock(spec.time)}"] if spec.time else []
     return ["qsub", "-f", *asked, *options(spec), "--", "/bin/bash", script]  # -f: no qsub stays behind in the background

@@ -101,10 +101,7 @@ def check(spec: JobSpec) -> None:
 def script(job: Job, folder: str, python: str) -> str:
     spec, cpus = job.spec, job.spec.tasks_per_node * job.spec.cpus
     printable(folder, "\\", "Slurm")  # one backslash turns off every % in the path of a log
-    lines = [
-        "#!/bin/bash",
-        *(f"#SBATCH --{name}{f'={_word(value)}' if value else ''}" for name, value in _directives(job, folder)),
-    ]
+    lines = ["#!/bin/bash", *(f"#SBATCH --{directive}" for directive in _directives(job, folder))]
     lines += ["unset SLURM_EXPORT_ENV  # --export=NONE would leave srun without PATH"]
     lines += [f"cd {shlex.quote(folder)} || exit"]
     start = launcher(python, folder)

@@ -1,0 +1,127 @@
+"""What tests share: real servers in homes of their own, and one way to say that a component is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noria.client.http import Server
+from noria.server import home
+
+START_SECONDS = 20
+
+
+def require(component: str, present: bool, cure: str) -> None:
+    """Skip without a component, but fail where NORIA_REQUIRE says that it was installed."""
+    if present:
+        return
+    if component in os.environ.get("NORIA_REQUIRE", "").split(","):
+        pytest.fail(f"{component} is required here and missing")
+    pytest.skip(f"{component} is missing: {cure}")
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test sees the settings of whoever runs it, nor leaves anything in their home."""
+    for name in list(os.environ):
+        if name.startswith(("NORIA_", "MLFLOW_")) and name != "NORIA_REQUIRE":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("NORIA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
+class Running:
+    """A real server process."""
+
+    def __init__(self, folder: Path, *options: str, python: str = "pass") -> None:
+        """python: what the process does before it becomes a server."""
+        self.folder, self.options, self.python = folder, options, python
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        log = (self.folder / "server.log").open("ab")
+        env = {**os.environ, "NORIA_HOME": str(self.folder)}
+        code = f"{self.python}\nfrom noria.cli.main import main\nmain()"
+        argv = [sys.executable, "-c", code, "server", *self.options]
+        self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, start_new_session=True)
+        log.close()
+        until = time.monotonic() + START_SECONDS
+        while (who := home.holder(self.folder)) is None or who.pid != self.process.pid:
+            assert self.process.poll() is None and time.monotonic() < until, (self.folder / "server.log").read_text()
+            time.sleep(0.005)
+        self.url = who.url
+        self.client = Server(self.url, self.token)
+
+    @property
+    def token(self) -> str:
+        return home.token(self.folder)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.client.close()
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        assert self.process is not None
+        self.client.close()
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(15)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One server for all tests that do not harm it."""
+    running = Running(tmp_path_factory.mktemp("home"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Running]:
+    """A server of the test's own, in NORIA_HOME."""
+    running = Running(tmp_path / "home")
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def noria(tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """The command line, as a user has it; the server that it may start is stopped at the end."""
+
+    def call(*args: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "noria.cli.main", *args]
+        done = subprocess.run(
+            argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, env={**os.environ, **env}, timeout=100
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    yield call
+    call("server", "stop", check=False)
+
+
+def until(true: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """What `true` returned when it first was; fails after `seconds`."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := true():
+            return found
+        time.sleep(0.02)
+    pytest.fail(f"not within {seconds} s")
+
+
+def which(program: str) -> bool:
+    return shutil.which(program) is not None

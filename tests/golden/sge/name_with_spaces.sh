@@ -1,0 +1,12 @@
+#!/bin/bash
+#$ -S /bin/bash
+#$ -N big_jobs_100_mine.noria-1f2e
+#$ -o "/home/ada l/my jobs/1f2e/logs/scheduler.log"
+#$ -j y
+#$ -r n
+#$ -notify
+#$ -pe smp 2
+#$ -l h_rt=60
+cd '/home/ada l/my jobs/1f2e' || exit
+exec /opt/noria/bin/python -m noria.jobs.launch '/home/ada l/my jobs/1f2e'
+# qsub -terse '/home/ada l/my jobs/1f2e/job.sh'

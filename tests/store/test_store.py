@@ -1,0 +1,123 @@
+"""The store: groups, history, migrations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from noria.errors import Invalid, NotFound, WrongVersion
+from noria.store import experiments, metrics, migrations, runs, schema
+from noria.store.store import Store
+from noria.types import Metric
+from noria.wire import runs as wire
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store(tmp_path / "noria.db")
+    opened.write(experiments.seed).result()
+    yield opened
+    opened.close()
+
+
+def new_run(store: Store) -> str:
+    return store.write(lambda conn: runs.create(conn, wire.Create())).result().run.info.run_id
+
+
+def test_the_migrations_make_the_schema(store: Store) -> None:
+    with store._engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
+    assert ScriptDirectory.from_config(migrations._config()).get_current_head() == schema.HEAD
+
+
+def test_a_database_of_a_newer_release_is_refused_and_left_alone(tmp_path: Path) -> None:
+    store = Store(tmp_path / "noria.db")
+    store.write(lambda conn: conn.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")).result()
+    store.close()
+    with pytest.raises(WrongVersion, match="written by a newer Noria"):
+        Store(tmp_path / "noria.db")
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "noria.db").write_bytes(b"not a database" * 100)
+    with pytest.raises(Invalid, match="is not a database of Noria"):
+        Store(tmp_path / "noria.db")
+
+
+def test_an_error_undoes_its_own_work_and_nobody_elses(store: Store) -> None:
+    run = new_run(store)
+
+    def half(conn):  # type: ignore[no-untyped-def]
+        runs.set_tag(conn, wire.SetTag("half", "1", run))
+        raise NotFound("no")
+
+    futures = [
+        store.write(lambda conn: runs.set_tag(conn, wire.SetTag("before", "1", run))),
+        store.write(half),
+        store.write(lambda conn: runs.set_tag(conn, wire.SetTag("after", "1", run))),
+    ]
+    assert [type(future.exception()) for future in futures] == [type(None), NotFound, type(None)]
+    tags = {tag.key for tag in store.read(lambda conn: runs.get(conn, wire.Get(run))).run.data.tags}
+    assert {"before", "after"} <= tags and "half" not in tags
+
+
+def log(store: Store, run: str, *points: tuple[str, float, int, int]) -> None:
+    store.write(lambda conn: runs.log_batch(conn, wire.LogBatch(run, [Metric(*point) for point in points]))).result()
+
+
+def test_the_latest_is_the_greatest_step_then_time_then_value(store: Store) -> None:
+    run = new_run(store)
+    log(store, run, ("a", 3.0, 10, 2), ("a", 1.0, 99, 1))
+    log(store, run, ("a", 5.0, 10, 2), ("a", 4.0, 10, 2), ("a", 9.0, 50, 0))
+    (metric,) = store.read(lambda conn: runs.get(conn, wire.Get(run))).run.data.metrics
+    assert (metric.value, metric.timestamp, metric.step) == (5.0, 10, 2)
+
+
+def test_the_same_point_twice_is_one_and_nan_too(store: Store) -> None:
+    run = new_run(store)
+    for _ in range(3):
+        log(store, run, ("a", 1.0, 5, 0), ("a", math.nan, 6, 1), ("a", 2.0, 5, 0))
+    points = store.read(lambda conn: runs.get_history(conn, wire.GetHistory("a", run))).metrics
+    assert [(point.value, point.step) for point in points] == [(1.0, 0), (2.0, 0), ("NaN", 1)]
+
+
+def test_a_rewind_supersedes_what_came_before_it(store: Store) -> None:
+    run = new_run(store)
+    log(store, run, *(("loss", float(step), step, step) for step in range(10)))
+    key = store.read(lambda conn: runs.row(conn, run)).id
+    store.write(lambda conn: metrics.rewind(conn, key, 6)).result()
+    assert store.read(lambda conn: runs.get(conn, wire.Get(run))).run.data.metrics[0].step == 5
+    log(store, run, *(("loss", -float(step), 100 + step, step) for step in range(6, 8)))
+    curve = store.read(lambda conn: runs.curve(conn, wire.Curve(run, "loss")))
+    assert curve.steps == list(range(8)) and curve.values[5:] == [5.0, -6.0, -7.0]
+
+
+def test_search_filters_orders_and_pages(store: Store) -> None:
+    ids = []
+    for index in range(5):
+        run = new_run(store)
+        ids.append(run)
+        store.write(lambda conn, run=run, index=index: runs.log_param(conn, wire.LogParam("n", str(index), run))).result()  # type: ignore[misc]
+        if index != 2:
+            log(store, run, ("m", math.nan if index == 1 else float(index), 0, 0))
+
+    def search(**query: object) -> list[str]:
+        found = store.read(lambda conn: runs.search(conn, wire.Search(["0"], **query)))  # type: ignore[arg-type]
+        return [ids.index(run.info.run_id) for run in found.runs]  # type: ignore[misc]
+
+    assert search(filter="metrics.m >= 3", order_by=["params.n"]) == [3, 4]
+    assert search(filter="params.n != '3'", order_by=["params.n DESC"]) == [4, 2, 1, 0]
+    # Numbers first, then NaN, then those without the metric, in either direction.
+    assert search(order_by=["metrics.m DESC"]) == [4, 3, 0, 1, 2]
+    assert search(order_by=["metrics.m ASC"]) == [0, 3, 4, 1, 2]
+    first = store.read(lambda conn: runs.search(conn, wire.Search(["0"], max_results=3, order_by=["params.n"])))
+    rest = store.read(
+        lambda conn: runs.search(conn, wire.Search(["0"], max_results=3, order_by=["params.n"], page_token=first.next_page_token))
+    )
+    assert [ids.index(run.info.run_id) for run in first.runs + rest.runs] == [0, 1, 2, 3, 4] and rest.next_page_token == ""
