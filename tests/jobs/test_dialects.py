@@ -235,7 +235,7 @@ def test_slurm_placement() -> None:
 QSTAT = """\
 Job Id: 0.pbsserver
     Job_Name = digits
-    Job_Owner = ada@vm
+    Job_Owner = ada@login
     job_state = R
     substate = 42
     comment = Job run at Sat Nov 21 at 05:00 on (pbs1:ncpus=2:ngpus=1:mem=204800kb)

@@ -135,8 +135,13 @@ class Launcher:
             child.wait()
 
     def _on_signal(self, number: int, _: object) -> None:
-        if number in (signal.SIGTERM, signal.SIGINT):
-            self.asked_to_stop = number
+        stops = {signal.SIGTERM, signal.SIGINT}
+        if self.job.spec.scheduler == "sge":
+            stops.add(signal.SIGUSR2)  # With -notify, Grid Engine says so that it will kill.
+        if number in stops:
+            if self.asked_to_stop:
+                return  # Grid Engine signals the whole group, and then some.
+            self.asked_to_stop, number = number, signal.SIGTERM
         for child in self.ranks.values():
             process.send(child.pid, number)
 
