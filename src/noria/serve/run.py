@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 import time
@@ -51,6 +52,9 @@ async def _serve(app: gate.App, listening: socket.socket, started: Callable[[], 
         app, log_config=None, access_log=False, lifespan="on", ws="none", server_header=False, timeout_graceful_shutdown=5
     )
     server = uvicorn.Server(config)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Uvicorn stops at these, and raises them again when it has stopped; what comes after it is to be done all the same.
+        signal.signal(number, lambda *_: None)
     task = asyncio.create_task(server.serve(sockets=[listening]))
     while not server.started and not task.done():
         await asyncio.sleep(0.005)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -53,6 +54,9 @@ async def _serve(app: gate.App, listening: socket.socket, ready: Callable[[], No
         timeout_keep_alive=75, loop="uvloop", http="httptools",
     )  # fmt: skip
     server = uvicorn.Server(config)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Uvicorn stops at these, and raises them again when it has stopped; what comes after it is to be done all the same.
+        signal.signal(number, lambda *_: None)
     task = asyncio.create_task(server.serve(sockets=[listening]))
     while not server.started and not task.done():
         await asyncio.sleep(0.002)
