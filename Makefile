@@ -41,7 +41,7 @@ web: $(PAGE) ## Build the web page
 $(PAGE): $(WEB) | $(VENV)/.demo
 	@echo "web: build the page"
 	@rm -f $(PAGE)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt -e .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -c constraints.txt -e .
 	@touch $(PAGE)
 
 $(VENV)/bin/python:
@@ -52,17 +52,17 @@ $(VENV)/bin/python:
 
 $(VENV)/.demo: pyproject.toml constraints.txt hatch_build.py | $(VENV)/bin/python
 	@echo "set up: install Noria and what the demo needs (PyTorch is large: this takes minutes, once)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[demo]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo
 	@echo "set up: install what the tests need"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.test
 	@echo "set up: install the peers to measure against"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@touch $@
 
 clean: ## Remove what was built
