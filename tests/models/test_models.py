@@ -64,6 +64,7 @@ def test_the_folder_is_what_mlflow_expects(tmp_path: Path) -> None:
     assert again.size == content["model_size_bytes"]
 
 
+@pytest.mark.filterwarnings("ignore")  # mlflow's own, at its import
 def test_mlflow_loads_and_predicts(tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow")
     model = architectures.build("cnn", width=4)
