@@ -28,6 +28,7 @@ from noria.plugins import Kind
 from noria.process import Answer
 from noria.types import Job
 from noria.wire import jobs as wire
+from noria.wire.gate import job_token
 
 SCHEDULERS: Kind[Dialect] = Kind("noria.jobs.schedulers")
 TICK = 0.2
@@ -152,8 +153,8 @@ class Agent:
         env = {"NORIA_HOME": str(self.home)}
         if job.spec.scheduler == "local":
             env |= {"MLFLOW_TRACKING_URI": self.server.url, "NORIA_SERVER": self.server.url}
-            if self.server.token:
-                env |= {"MLFLOW_TRACKING_TOKEN": self.server.token, "NORIA_TOKEN": self.server.token}
+            token = job_token(self.server.token, job.id)
+            env |= {"MLFLOW_TRACKING_TOKEN": token, "NORIA_TOKEN": token}
         return env
 
     def _report(self, job: Job, report: wire.Report) -> None:

@@ -21,8 +21,8 @@ from noria.wire.gate import App, Gate, problem
 BODY = 64 * 2**20
 
 
-def build(model: Predictor, token: str) -> App:
-    """The ASGI application. token: "" asks for none."""
+def build(model: Predictor, token: str, *, ask: bool) -> App:
+    """The ASGI application. ask: whether requests must carry the token."""
     batcher = Batcher(model.predict)
 
     @asynccontextmanager
@@ -38,7 +38,7 @@ def build(model: Predictor, token: str) -> App:
     routes = [Route(protocol.PATH, _handler(protocol, model, batcher), methods=["POST"]) for protocol in protocols]
     routes += [Route(path, alive) for path in ("/health", "/ping")]
     handlers: dict[Any, Any] = {NoriaError: _respond, Exception: _respond}
-    return Gate(Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers), token)
+    return Gate(Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers), token, ask=ask)
 
 
 def _handler(protocol: Protocol, model: Predictor, batcher: Batcher) -> Any:

@@ -40,7 +40,7 @@ def serve(
         server.call(serving.PUT, serving.Put(here))
         ready(url)
 
-    asyncio.run(_serve(build(model, server.token if auth else ""), listening, started))
+    asyncio.run(_serve(build(model, server.token, ask=auth), listening, started))
     try:
         server.call(serving.PUT, serving.Put(replace(here, state="STOPPED")))
     except NoriaError as error:

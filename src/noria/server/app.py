@@ -22,12 +22,12 @@ from noria.wire.gate import Gate
 APIS: Kind[ModuleType] = Kind("noria.server.api")
 
 
-def build(state: State, token: str) -> ASGIApp:
-    """The ASGI application. token: "" asks for none."""
+def build(state: State, token: str, *, ask: bool) -> ASGIApp:
+    """The ASGI application. ask: whether requests must carry the token, or one that was made of it for a job."""
     routes = [route for name in APIS.names() for route in _routes(APIS.module(name), state)]
     routes += [Route(path, page.page, methods=["GET"]) for path in page.PATHS]
     handlers: dict[Any, Any] = {NoriaError: problem.known, HTTPException: problem.missing, Exception: problem.unknown}
-    return Gate(Starlette(routes=routes, exception_handlers=handlers), token)
+    return Gate(Starlette(routes=routes, exception_handlers=handlers), token, ask=ask)
 
 
 def _routes(api: ModuleType, state: State) -> list[Route]:

@@ -18,6 +18,7 @@ from noria.store.artifacts import Artifacts
 from noria.store.store import Store
 from noria.wire import limits
 from noria.wire.endpoint import Empty, Endpoint, convert, decode, encode
+from noria.wire.gate import JOB
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -45,7 +46,8 @@ class State(Struct, frozen=True):
 
 
 class Route(Struct, frozen=True):
-    """One row and what answers it. `tell` informs watchers after the commit; `reply` picks the response from the result; `makes_work` wakes the agent."""
+    """One row and what answers it. `tell` informs watchers after the commit; `reply` picks the response from the result; `makes_work` wakes the agent;
+    `by_job` is written besides when a job asks, with its id and the result."""
 
     endpoint: Endpoint[Any, Any]
     work: Callable[[Connection, Any], Any]
@@ -53,6 +55,7 @@ class Route(Struct, frozen=True):
     tell: Tell | None = None
     reply: Callable[[Any], Any] | None = None
     makes_work: bool = False
+    by_job: Callable[[Connection, str, Any], None] | None = None
 
 
 def read(endpoint: Endpoint[Q, R], work: Callable[[Connection, Q], R]) -> Route:
@@ -73,6 +76,10 @@ def handler(route: Route, state: State) -> Callable[[Request], Awaitable[Respons
         else:
             loop = asyncio.get_running_loop()
             result = await loop.run_in_executor(state.readers, state.store.read, lambda conn: route.work(conn, query))
+        job_id = request.scope.get(JOB)
+        if route.by_job is not None and job_id:
+            follow = route.by_job
+            await asyncio.wrap_future(state.store.write(lambda conn: follow(conn, job_id, result)))
         if route.tell is not None:
             route.tell(state.hub, query, result)
         if route.makes_work and state.agent is not None:

@@ -35,16 +35,16 @@ def serve(settings: Settings, beside: Callable[[str, str], AbstractContextManage
     listening = home.bind(settings.host, settings.port, folder)
     store = Store(folder / "noria.db")
     store.write(experiments.seed).result()
-    token = home.token(folder) if settings.auth else ""
+    token = home.token(folder)
     url = gate.url(settings.host, listening)
-    with beside(url, home.token(folder)) as agent:
+    with beside(url, token) as agent:
         state = State(store, Artifacts(folder / "artifacts"), Hub(), ThreadPoolExecutor(4, "noria-reader"), agent)
 
         def started() -> None:
             home.record(folder, url, settings.auth)
             ready(url)
 
-        asyncio.run(_serve(build(state, token), listening, started))
+        asyncio.run(_serve(build(state, token, ask=settings.auth), listening, started))
     store.close()
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 from noria.errors import Invalid, NotFound
 from noria.store import experiments, runs
 from noria.store.experiments import now
-from noria.store.schema import job
+from noria.store.schema import job, run
 from noria.types import ENDED, Job, JobSpec, RunStatus
 from noria.wire import jobs as wire
 
@@ -63,6 +63,15 @@ def list_(conn: Connection, request: wire.List) -> wire.Listed:
     if request.open:
         query = query.where(job.c.state.not_in(ENDED))
     return wire.Listed([_job(each) for each in conn.execute(query)])
+
+
+def follow(conn: Connection, job_id: str, experiment_id: str) -> None:
+    """Move the run of a job that goes on to the experiment that its script chose first."""
+    found = conn.execute(select(job).where(job.c.id == job_id, job.c.state.not_in(ENDED))).first()
+    if found is not None:
+        first = experiments.named(conn, _job(found).spec.experiment)
+        moved = run.update().where(run.c.uuid == found.run_id, run.c.experiment == first)
+        conn.execute(moved.values(experiment=experiments.number(experiment_id)))
 
 
 def cancel(conn: Connection, request: wire.Cancel) -> wire.Got:

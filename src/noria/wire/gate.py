@@ -26,6 +26,8 @@ Send = Callable[[Message], Awaitable[None]]
 Receive = Callable[[], Awaitable[Message]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
+JOB = "noria.job"
+"""In a request's scope: the job that speaks."""
 _ANY = {"0.0.0.0", "::"}  # noqa: S104 (compared with, not listened on)
 _OPEN = {"/", "/health", "/ping", "/version", "/favicon.ico", "/icon.svg", "/index.html"}
 _LOCAL_NAMES = {"127.0.0.1", "localhost", "[::1]"}
@@ -35,9 +37,9 @@ _STAMP = (PROTOCOL_HEADER.encode(), f"{__version__};{PROTOCOL}".encode())
 class Gate:
     """Every request passes here first; every answer is stamped with version and protocol here."""
 
-    def __init__(self, app: App, token: str) -> None:
-        """token: "" asks for none, and then only pages of this machine may speak."""
-        self.app, self.token = app, token.encode()
+    def __init__(self, app: App, token: str, *, ask: bool = True) -> None:
+        """ask: whether a token is asked for; if not, only clients and pages of this machine may speak."""
+        self.app, self.token, self.ask = app, token, ask
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -57,12 +59,14 @@ class Gate:
         await self.app(scope, receive, stamped)
 
     def _problem(self, scope: Message, headers: dict[bytes, bytes]) -> Forbidden | Unauthenticated | None:
-        path = scope["path"]
-        if not self.token:
-            return self._foreign(headers)
-        if path in _OPEN or path.startswith("/assets/"):
+        path, presented = scope["path"], _presented(headers.get(b"authorization", b""))
+        job_id = presented.partition(b".")[0].decode("latin-1")
+        if hmac.compare_digest(presented, job_token(self.token, job_id).encode()):
+            scope[JOB] = job_id
             return None
-        if hmac.compare_digest(_presented(headers.get(b"authorization", b"")), self.token):
+        if not self.ask:
+            return self._foreign(headers)
+        if path in _OPEN or path.startswith("/assets/") or hmac.compare_digest(presented, self.token.encode()):
             return None
         return Unauthenticated(
             "This server asks for a token, and none or a wrong one came with the request.",
@@ -79,6 +83,11 @@ class Gate:
             return Forbidden("Cross-origin request blocked: this server runs without a token, for this machine alone.",
                              "Start it without --no-auth.")  # fmt: skip
         return None
+
+
+def job_token(token: str, job_id: str) -> str:
+    """The token that a job is given: as good as the server's own, and it says which job speaks."""
+    return f"{job_id}.{hmac.new(token.encode(), f'job {job_id}'.encode(), 'sha256').hexdigest()}"
 
 
 def _presented(header: bytes) -> bytes:

@@ -1,0 +1,167 @@
+"""What one logging call costs the training process: Noria, the limit below it, and its peers, side by side.
+
+Rounds alternate between all contenders, so that what else the machine does hits all alike. `noria.log`, a bare `os.write`
+of the same bytes and the other files share one process; each peer has its own, and time to empty its queue after a round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing as mp
+import os
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from importlib.util import find_spec
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from startup import RESULTS, SERVERS, environment, serving
+
+from noria.wire.spools import Log, frame
+
+FIRST = 10_000  # Steps from here to 65,535 take the same number of bytes: every frame is as long as the bare write.
+TOTAL = 4  # Rounds' worth of calls in the end-to-end pass.
+
+
+class Contender(NamedTuple):
+    """Statements; `settle` comes after each round, and is not counted."""
+
+    name: str
+    calls: int
+    setup: str
+    call: str
+    close: str
+    needs: str = ""
+    settle: str = ""
+
+
+HTTP = "MLflow, HTTP"
+MLFLOW = "import mlflow; mlflow.set_tracking_uri({}); mlflow.set_experiment('bench'); mlflow.start_run()"
+MLFLOW_CALL = "mlflow.log_metric('loss', 0.3, step=i)", "mlflow.end_run()", "mlflow"
+TEAMS = [
+    [Contender("os.write", 10_000, "import os; write = os.write; fd = os.open(folder + '/bare', os.O_WRONLY | os.O_CREAT | os.O_APPEND)",
+               "write(fd, frame)", "os.close(fd)"),
+     Contender("noria.log", 10_000, "import noria; noria.start_run()", "noria.log(loss=0.3, step=i)", "noria.end_run()"),
+     Contender("mmap store", 10_000, "import mmap; file = open(folder + '/mmap', 'w+b'); file.truncate(room); "
+               "m = mmap.mmap(file.fileno(), room)", "m.write(frame)", "m.close(); file.close()"),
+     Contender("buffered append", 10_000, "file = open(folder + '/buffered', 'ab')", "file.write(frame)", "file.close()")],
+    [Contender("trackio", 1_000, "import time, trackio; trackio.init(project='bench', auto_log_gpu=False, auto_log_cpu=False)",
+               "trackio.log({'loss': 0.3}, step=i)", "trackio.finish()", "trackio", "time.sleep(0.6)")],
+    [Contender("TensorBoard", 1_000, "from torch.utils.tensorboard import SummaryWriter; writer = SummaryWriter(folder + '/tb')",
+               "writer.add_scalar('loss', 0.3, i)", "writer.close()", "torch tensorboard", "writer.flush()")],
+    [Contender("MLflow, SQLite", 10, MLFLOW.format("'sqlite:///' + folder + '/mlflow.db'"), *MLFLOW_CALL)],
+    [Contender(HTTP, 10, MLFLOW.format("url"), *MLFLOW_CALL)],
+]  # fmt: skip
+LOOPS = """
+def plain(steps):
+    start = clock()
+    for i in steps: {0}
+    return clock() - start
+def each(steps):
+    took = []
+    for i in steps:
+        start = clock(); {0}; took.append(clock() - start)
+    return took
+"""
+
+
+def work(team: list[Contender], rounds: int, folder: str, url: str, pipe: Connection) -> None:
+    """A process of its own. Answers each message with {name: (seconds a call, [seconds])}, the last with {name: calls/s}."""
+    os.dup2(2, 1)  # Peers talk on stdout.
+    ours = {**environment(folder), "TRACKIO_DIR": folder, "HF_HOME": folder}
+    os.environ.clear()
+    os.environ.update(ours)
+    beside = f"{folder}/spool"  # Where noria.log writes.
+    os.makedirs(beside)
+    bare, ready = frame(Log(FIRST, time.time(), {"loss": 0.3})), []
+    for it in team:
+        world: dict[str, Any] = {"clock": time.perf_counter, "folder": beside, "url": url, "frame": bare}
+        world["room"] = len(bare) * it.calls * 2 * (rounds + 1)
+        exec(it.setup + "\n" + LOOPS.format(it.call), world)
+        world["plain"](range(FIRST, FIRST + it.calls // 5))  # Warm.
+        ready.append((it, world))
+    pipe.send(len(bare))
+    for _ in range(rounds):
+        pipe.recv()
+        answer = {}
+        for it, world in ready:
+            mean = world["plain"](range(FIRST, FIRST + it.calls)) / it.calls
+            answer[it.name] = mean, world["each"](range(FIRST, FIRST + max(10, it.calls // 4)))
+            exec(it.settle, world)
+        pipe.send(answer)
+    pipe.recv()
+    speed = {}
+    for it, world in ready:
+        exec(it.close, world)
+        exec(it.setup, world)
+        start = time.perf_counter()
+        for _ in range(TOTAL):
+            world["plain"](range(FIRST, FIRST + it.calls))
+        exec(it.close, world)
+        speed[it.name] = TOTAL * it.calls / (time.perf_counter() - start)
+    pipe.send(speed)
+
+
+def measure(rounds: int, folder: str, teams: list[list[Contender]], url: str) -> tuple[int, dict[str, dict[str, float]]]:
+    """Bytes of a frame, and the figures of every contender."""
+    pipes, context = [], mp.get_context("spawn")
+    for number, team in enumerate(teams):
+        here, there = context.Pipe()
+        own = f"{folder}/{number}"
+        os.mkdir(own)
+        context.Process(target=work, args=(team, rounds, own, url, there), daemon=True).start()
+        there.close()  # A child that dies is an EOFError here, not a wait without end.
+        size = here.recv()
+        pipes.append(here)
+    answers: list[dict[str, Any]] = []
+    for number in range(rounds + 1):
+        print(f"round {number + 1} of {rounds}" if number < rounds else "end to end", file=sys.stderr)
+        answers.append({})
+        for pipe in pipes:
+            pipe.send("go")
+            answers[-1] |= pipe.recv()
+    speeds, figures = answers.pop(), {}
+    for name in speeds:
+        alone = sorted(took for answer in answers for took in answer[name][1])
+        means, times = zip(*((answer[name][0], answer[name][0] / answer["os.write"][0]) for answer in answers), strict=True)
+        p99 = alone[len(alone) * 99 // 100]
+        figures[name] = {"p50_us": median(means) * 1e6, "p99_us": p99 * 1e6, "times": median(times), "calls_per_s": speeds[name]}
+    return size, figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--http", action="store_true", help="also MLflow over HTTP; its server takes seconds to start")
+    parser.add_argument("--dir", help="folder on the disk to measure; by default the system's temporary one")
+    parser.add_argument("--json", type=Path, default=RESULTS / "log_call.json", metavar="FILE")
+    args = parser.parse_args()
+    teams = [team for team in TEAMS if (args.http or team[0].name != HTTP) and all(map(find_spec, team[0].needs.split()))]
+    with tempfile.TemporaryDirectory(dir=args.dir, ignore_cleanup_errors=True) as folder, ExitStack() as stack:
+        url = ""
+        if any(team[0].name == HTTP for team in teams):  # One worker: more would each miss TCP_NODELAY (uvicorn#3149).
+            url = stack.enter_context(serving([*SERVERS["mlflow server"], "--workers", "1"], folder))[1]
+        size, figures = measure(args.rounds, folder, teams, url)
+    print(f"{'':18}{'p50 us':>10}{'p99 us':>11}{'x os.write':>12}{'calls/s incl. close':>21}")
+    for it in (it for team in TEAMS for it in team):
+        if row := figures.get(it.name):
+            print(f"{it.name:18}{row['p50_us']:10,.2f}{row['p99_us']:11,.2f}{row['times']:12,.2f}{row['calls_per_s']:21,.0f}")
+        else:
+            print(f"{it.name:18}  {'only with --http' if it.name == HTTP and not args.http else 'not installed'}")
+    mine, limit = figures["noria.log"], figures["os.write"]
+    met = mine["p50_us"] <= 5 and mine["times"] <= 3
+    print(
+        f"\nThe limit is one os.write of the same {size} bytes, {limit['p50_us']:.2f} us: noria.log takes {mine['times']:.2f} times that."
+    )
+    print(f"Goal (at most 5 us and 3 times): {'met' if met else 'MISSED'}.")
+    args.json.parent.mkdir(parents=True, exist_ok=True)
+    args.json.write_text(json.dumps({"bytes": size, "rounds": args.rounds, "figures": figures}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
