@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
 
 from noria.errors import Invalid, NotFound, WrongVersion
 from noria.store import experiments, metrics, migrations, runs, schema
@@ -30,9 +32,18 @@ def new_run(store: Store) -> str:
     return store.write(lambda conn: runs.create(conn, wire.Create())).result().run.info.run_id
 
 
-def test_the_migrations_make_the_schema(store: Store) -> None:
-    with store._engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
+def test_the_migrations_make_the_schema_that_a_new_database_has(store: Store, tmp_path: Path) -> None:
+    migrated = create_engine(f"sqlite:///{tmp_path / 'migrated.db'}")
+    migrations.upgrade(migrated)
+    statements = []
+    for engine in (migrated, store._engine):
+        with engine.connect() as connection:
+            assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
+            rows = connection.exec_driver_sql(
+                "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name != 'alembic_version'"
+            )
+            statements.append({name: sorted(re.findall(r"\w+", sql)) for name, sql in rows})
+    assert statements[0] == statements[1]
     assert ScriptDirectory.from_config(migrations._config()).get_current_head() == schema.HEAD
 
 

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 from msgspec import Struct
@@ -55,7 +56,6 @@ class Agent:
         self.server = Server(url, token)
         self.relay = Relay(self.server)
         self.home, self.user = home, user or process.whoami()
-        self.schedulers = [name for name in SCHEDULERS.names() if _present(SCHEDULERS.get(name))]
         self._open: dict[str, Job] = {}
         self._met, self._claimed = False, 0.0
         self._asked: dict[str, Asked] = {}
@@ -64,6 +64,11 @@ class Agent:
         self._cancelled: set[str] = set()
         self._thread = threading.Thread(target=self._forever, name="noria-agent", daemon=True)
         self._env = {**os.environ, "NORIA_HOME": str(home)}
+
+    @cached_property
+    def schedulers(self) -> list[str]:
+        """The schedulers that answer here. Asked for once, by the agent's thread: a server does not wait for them."""
+        return [name for name in SCHEDULERS.names() if process.run(SCHEDULERS.get(name).PROBE, timeout=10).code == 0]
 
     def __enter__(self) -> Agent:
         self._thread.start()
@@ -223,10 +228,6 @@ class Agent:
                 shutil.rmtree(path.with_suffix(".files"), ignore_errors=True)
                 self.relay.forget(path)
         return bool(spools)
-
-
-def _present(dialect: Dialect) -> bool:
-    return process.run(dialect.PROBE, timeout=10).code == 0
 
 
 def _spoke(folder: Folder) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event, exc
 
 from noria.errors import Invalid, NoriaError, Unavailable, WrongVersion
-from noria.store.schema import HEAD
+from noria.store.schema import HEAD, metadata
 
 T = TypeVar("T")
 Work = Callable[[Connection], Any]
@@ -132,7 +132,7 @@ def _engine(path: Path) -> Engine:
 
 
 def _migrate(engine: Engine, path: Path) -> None:
-    """Bring the tables to this release. Alembic is imported only when there is something to do."""
+    """Bring the tables to this release. An empty database is made as it is to be; only an older one needs Alembic."""
     try:
         with engine.connect() as connection:
             tables = {row[0] for row in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -143,7 +143,12 @@ def _migrate(engine: Engine, path: Path) -> None:
             )
     except exc.DatabaseError as error:
         raise Invalid(f"{path} is not a database of Noria ({error.orig}).", "Move it away, or use another --home.") from None
-    if version != HEAD:
+    if not tables:
+        with engine.begin() as connection:
+            metadata.create_all(connection)
+            connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+            connection.exec_driver_sql("INSERT INTO alembic_version VALUES (?)", (HEAD,))
+    elif version != HEAD:
         from noria.store import migrations
 
         if version is not None and version not in migrations.known():
