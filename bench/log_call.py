@@ -2,6 +2,7 @@
 
 Rounds alternate between all contenders, so that what else the machine does hits all alike. `noria.log`, a bare `os.write`
 of the same bytes and the other files share one process; each peer has its own, and time to empty its queue after a round.
+p50 and p99 are of calls timed one by one, the clock's 0.1 us included; mean and ratio are of loops timed as a whole.
 """
 
 from __future__ import annotations
@@ -28,8 +29,6 @@ FIRST = 10_000  # Steps from here to 65,535 take the same number of bytes: every
 
 
 class Contender(NamedTuple):
-    """Statements; `settle` comes after each round, and is not counted."""
-
     name: str
     calls: int
     setup: str
@@ -75,32 +74,28 @@ def work(team: list[Contender], rounds: int, folder: str, url: str, pipe: Connec
     ours = {**environment(folder), "TRACKIO_DIR": folder, "HF_HOME": folder}
     os.environ.clear()
     os.environ.update(ours)
-    beside = f"{folder}/spool"  # Where noria.log writes.
-    os.makedirs(beside)
+    os.makedirs(beside := f"{folder}/spool")  # Where noria.log writes.
     bare = frame(Log(FIRST, time.time(), {"loss": 0.3}))
-    worlds: list[dict[str, Any]] = []
-    for it in team:
-        room = len(bare) * it.calls * (2 * rounds + 8)
-        worlds.append({"clock": time.perf_counter, "folder": beside, "url": url, "frame": bare, "room": room})
-        exec(it.setup + LOOPS.format(it.call), worlds[-1])
-        worlds[-1]["plain"](range(FIRST, FIRST + it.calls))  # Warm.
+    given = {"clock": time.perf_counter, "folder": beside, "url": url, "frame": bare, "room": len(bare) * 20_000 * (rounds + 4)}
+    worlds: list[tuple[Contender, range, dict[str, Any]]] = [(it, range(FIRST, FIRST + it.calls), dict(given)) for it in team]
+    for it, steps, world in worlds:
+        exec(it.setup + LOOPS.format(it.call), world)
+        world["plain"](steps)  # Warm.
     pipe.send(len(bare))
     for _ in range(rounds):
         pipe.recv()
         answer = {}
-        for it, world in zip(team, worlds, strict=True):
-            steps = range(FIRST, FIRST + it.calls)
+        for it, steps, world in worlds:
             answer[it.name] = world["plain"](steps), world["each"](steps[: max(10, it.calls // 4)])
             exec(it.settle, world)
         pipe.send(answer)
     pipe.recv()
     speeds = {}
-    for it, world in zip(team, worlds, strict=True):
-        exec(it.close, world)
-        exec(it.setup, world)
+    for it, steps, world in worlds:
+        exec(f"{it.close}; {it.setup}", world)
         start = time.perf_counter()
         for _ in range(4):
-            world["plain"](range(FIRST, FIRST + it.calls))
+            world["plain"](steps)
         exec(it.close, world)
         speeds[it.name] = 4 * it.calls / (time.perf_counter() - start)
     pipe.send(speeds)
@@ -123,10 +118,8 @@ def measure(rounds: int, folder: str, teams: list[list[Contender]], url: str) ->
             pipe.send("go")
             answers[-1] |= pipe.recv()
     speeds, figures = answers.pop(), {}
-    exec(LOOPS.format("pass"), clock := {"clock": time.perf_counter})
-    clock_cost = median(clock["each"](range(100_000)))  # type: ignore[operator]
     for name in speeds:
-        single = quantiles((took - clock_cost for answer in answers for took in answer[name][1]), n=100)
+        single = quantiles((took for answer in answers for took in answer[name][1]), n=100)
         mean, times = zip(*((answer[name][0], answer[name][0] / answer["os.write"][0]) for answer in answers), strict=True)
         figures[name] = {"mean_us": median(mean) * 1e6, "p50_us": single[49] * 1e6, "p99_us": single[98] * 1e6,
                          "times": median(times), "calls_per_s": speeds[name]}  # fmt: skip
@@ -142,9 +135,9 @@ def main() -> None:
     args = parser.parse_args()
     teams = [team for team in TEAMS if (args.http or team[0].name != HTTP) and all(map(find_spec, team[0].needs.split()))]
     with tempfile.TemporaryDirectory(dir=args.dir, ignore_cleanup_errors=True) as folder, ExitStack() as stack:
-        url = ""
-        if any(team[0].name == HTTP for team in teams):  # One worker: more would each miss TCP_NODELAY (uvicorn#3149).
-            url = stack.enter_context(serving([*SERVERS["mlflow server"], "--workers", "1"], folder))[1]
+        # One worker: with more, each call would wait for a missing TCP_NODELAY (uvicorn#3149), which is nobody's merit.
+        server = serving([*SERVERS["mlflow server"], "--workers", "1"], folder)
+        url = stack.enter_context(server)[1] if teams[-1][0].name == HTTP else ""
         size, figures = measure(args.rounds, folder, teams, url)
     print(f"{'us a call':18}{'p50':>10}{'p99':>11}{'mean':>10}{'x os.write':>12}{'calls/s incl. close':>21}")
     for it in (it for team in TEAMS for it in team):
@@ -152,7 +145,7 @@ def main() -> None:
             mean, p50, p99, times, speed = figures[it.name].values()
             print(f"{it.name:18}{p50:10,.2f}{p99:11,.2f}{mean:10,.2f}{times:12,.2f}{speed:21,.0f}")
         else:
-            print(f"{it.name:18}  {'only with --http' if it.name == HTTP and not args.http else 'not installed'}")
+            print(f"{it.name:18}{'only with --http' if it.name == HTTP and not args.http else 'not installed':>18}")
     mine, limit = figures["noria.log"], figures["os.write"]
     verdict = "met" if mine["p50_us"] <= 5 and mine["times"] <= 3 else "MISSED"
     print(f"\nThe limit is one os.write of the same {size} bytes, {limit['mean_us']:.2f} us. noria.log takes {mine['times']:.2f} "

@@ -92,6 +92,10 @@ def server(name: str, repeats: int) -> dict[str, float]:
             starts.append(took * 1000)
             if number == repeats - 1:
                 time.sleep(3)
+                before = -1.0
+                while (used := cpu(family(pid))) - before > 0.05:  # Some workers are still starting when another one answers.
+                    before = used
+                    time.sleep(1)
                 pids = family(pid)
                 pss, rss, before = memory(pids, "Pss"), memory(pids, "Rss"), cpu(pids)
                 time.sleep(10)

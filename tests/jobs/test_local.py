@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from noria import process
 from noria.jobs.folder import Folder
 from noria.jobs.localq import Entry, Machine, fit
 from tests.conftest import until
@@ -128,7 +129,7 @@ def test_a_launcher_that_is_killed_is_noticed(noria: Noria) -> None:
     os.kill(started.pid, signal.SIGKILL)
     done = noria("wait", submitted["id"], check=False)
     assert done.returncode == 1 and "without a word" in done.stderr
-    os.kill(started.tasks[0].pid, signal.SIGKILL)
+    assert not process.alive(started.tasks[0].pid, started.tasks[0].born)
 
 
 def test_logs_follow_until_the_end(noria: Noria) -> None:

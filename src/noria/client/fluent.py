@@ -21,7 +21,7 @@ from uuid import uuid4
 
 from noria import config
 from noria.client.spool import Spool, now
-from noria.errors import Invalid, NotFound
+from noria.errors import Invalid, NotFound, Unavailable
 from noria.process import born, whoami
 from noria.types import RunStatus
 from noria.wire import limits
@@ -45,7 +45,11 @@ class ActiveRun:
             FORMAT, uuid4().hex, run_id, os.environ.get("NORIA_JOB_ID", "") if in_job else "",
             int(os.environ.get("NORIA_ATTEMPT", "0")) if in_job else 0, int(os.environ.get("RANK", "0")) if in_job else 0,
             socket.gethostname(), self._pid, born(self._pid), now())  # fmt: skip
-        self.spool = Spool(folder, header)
+        try:
+            self.spool = Spool(folder, header)
+        except OSError as error:
+            raise Unavailable(f"The spool folder {folder} cannot be written ({error.strerror}).",
+                              "Free some space, or set NORIA_HOME to another folder.") from None  # fmt: skip
         self._append = self.spool.append
 
     def _checked(self, values: Mapping[str, object]) -> dict[str, float]:

@@ -28,7 +28,7 @@ class Spool:
     """One writer's file. Threads may share it: a frame is one write(2) on a descriptor that appends."""
 
     def __init__(self, folder: Path, header: Header) -> None:
-        """Makes `folder/<attempt>-<rank>-<time>-<id>.spool`. Raises OSError if the folder cannot be written."""
+        """Makes `folder/<attempt>-<rank>-<time>-<id>.spool`. Raises OSError if that cannot be made."""
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         name = f"{header.attempt:04d}-{header.rank:05d}-{header.created:013d}-{header.spool_id}"
         self.path = folder / f"{name}.spool"

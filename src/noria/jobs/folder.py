@@ -23,10 +23,11 @@ T = TypeVar("T")
 
 
 class Task(Struct, frozen=True):
-    """One process of a job."""
+    """One process of a job, as `process.alive` knows it."""
 
     rank: int
     pid: int
+    born: str
 
 
 class Started(Struct, frozen=True):

@@ -78,7 +78,7 @@ class Launcher:
                 spec.command, log=self.folder.logs / f"rank{base + local}.log", env=env, cwd=spec.cwd or None
             )
         if self.placement.node_rank == 0:
-            tasks = [Task(rank, child.pid) for rank, child in self.ranks.items()]
+            tasks = [Task(rank, child.pid, process.born(child.pid)) for rank, child in self.ranks.items()]
             me = os.getpid()
             self.folder.write_started(Started(self.attempt, socket.gethostname(), me, process.born(me), _now(), tasks))
 

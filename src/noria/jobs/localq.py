@@ -136,6 +136,7 @@ class Queue:
         """Forget the dead, start what fits."""
         for path, each in self._entries(self.running):
             if not process.alive(each.pid, each.born):
+                _sweep(Folder(Path(each.folder)))
                 path.unlink(missing_ok=True)
         waiting = {each.id: path for path, each in self._entries(self.waiting)}
         running = [each for _, each in self._entries(self.running)]
@@ -157,6 +158,15 @@ class Queue:
     def _entries(folder: Path) -> list[tuple[Path, Entry]]:
         names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
         return [(folder / name, msgspec.json.decode((folder / name).read_bytes(), type=Entry)) for name in names]
+
+
+def _sweep(folder: Folder) -> None:
+    """End the tasks of a launcher that was killed: nobody watches them, and their place is given away."""
+    started = folder.started()
+    if started is not None and folder.exit() is None:
+        for task in started.tasks:
+            if process.alive(task.pid, task.born):
+                process.send(task.pid, signal.SIGKILL)
 
 
 def main(argv: Sequence[str]) -> int:

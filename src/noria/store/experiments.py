@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
-from sqlalchemy import Connection, Row, delete, exists, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, exists, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from noria.errors import AlreadyExists, Invalid, NotFound
@@ -76,7 +77,7 @@ def number(experiment_id: str) -> int:
     return int(experiment_id) if experiment_id.isascii() and experiment_id.isdigit() else -1
 
 
-def row(conn: Connection, experiment_id: str) -> Row[tuple[object, ...]]:
+def row(conn: Connection, experiment_id: str) -> Row[Any]:
     found = conn.execute(select(experiment).where(experiment.c.id == number(experiment_id))).first()
     if found is None:
         raise NotFound(f"No Experiment with id={experiment_id[:64]} exists.", "`noria runs list` shows what there is.")
@@ -104,7 +105,7 @@ def named(conn: Connection, name: str) -> int:
     return int(found.id)
 
 
-def _load(conn: Connection, found: list[Row[tuple[object, ...]]]) -> list[Experiment]:
+def _load(conn: Connection, found: list[Row[Any]]) -> list[Experiment]:
     tags = rows.pairs(conn, experiment_tag, experiment_tag.c.experiment, [each.id for each in found])
     return [
         Experiment(
@@ -128,8 +129,8 @@ def search(conn: Connection, request: wire.Search) -> wire.Found:
     return wire.Found(_load(conn, found[:limit]), page.token(start + limit) if len(found) > limit else "")
 
 
-def _attribute(identifier: filters.Identifier):  # type: ignore[no-untyped-def]
-    columns = {
+def _attribute(identifier: filters.Identifier) -> ColumnElement[Any]:
+    columns: dict[str, ColumnElement[Any]] = {
         "name": experiment.c.name, "experiment_id": experiment.c.id, "creation_time": experiment.c.creation_time,
         "last_update_time": experiment.c.last_update_time,
     }  # fmt: skip
@@ -138,7 +139,7 @@ def _attribute(identifier: filters.Identifier):  # type: ignore[no-untyped-def]
     return columns[identifier.key]
 
 
-def _resolve(clause: filters.Comparison):  # type: ignore[no-untyped-def]
+def _resolve(clause: filters.Comparison) -> ColumnElement[bool]:
     if clause.left.kind == "tags":
         value = filters.text_condition(experiment_tag.c.value, clause)
         return exists().where(experiment_tag.c.experiment == experiment.c.id, experiment_tag.c.key == clause.left.key, value)
@@ -157,7 +158,7 @@ def rename(conn: Connection, request: wire.Update) -> None:
         raise AlreadyExists(f"Experiment(name={request.new_name}) already exists.", "Choose another name.") from None
 
 
-def _active(conn: Connection, experiment_id: str) -> Row[tuple[object, ...]]:
+def _active(conn: Connection, experiment_id: str) -> Row[Any]:
     found = row(conn, experiment_id)
     if found.lifecycle_stage != "active":
         raise Invalid(

@@ -141,13 +141,12 @@ def _migrate(engine: Engine, path: Path) -> None:
                 if "alembic_version" in tables
                 else None
             )
+    except exc.OperationalError as error:
+        raise _unavailable(error) from None
     except exc.DatabaseError as error:
         raise Invalid(f"{path} is not a database of Noria ({error.orig}).", "Move it away, or use another --home.") from None
     if not tables:
-        with engine.begin() as connection:
-            metadata.create_all(connection)
-            connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
-            connection.exec_driver_sql("INSERT INTO alembic_version VALUES (?)", (HEAD,))
+        _create(engine)
     elif version != HEAD:
         from noria.store import migrations
 
@@ -155,6 +154,16 @@ def _migrate(engine: Engine, path: Path) -> None:
             raise WrongVersion(f"{path} was written by a newer Noria (schema {version}, this one knows {HEAD}).",
                                "Upgrade with `pip install -U noria`, or use another --home.")  # fmt: skip
         migrations.upgrade(engine)
+
+
+def _create(engine: Engine) -> None:
+    try:
+        with engine.begin() as connection:
+            metadata.create_all(connection)
+            connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+            connection.exec_driver_sql("INSERT INTO alembic_version VALUES (?)", (HEAD,))
+    except exc.OperationalError as error:
+        raise _unavailable(error) from None
 
 
 def refuse_network(folder: Path) -> None:

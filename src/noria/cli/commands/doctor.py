@@ -54,6 +54,7 @@ def _machine() -> list[Finding]:
 
 
 def _home(home: Path) -> list[Finding]:
+    from noria.errors import NoriaError
     from noria.hardware.probe import free
     from noria.store.store import refuse_network
 
@@ -66,8 +67,8 @@ def _home(home: Path) -> list[Finding]:
     ]
     try:
         refuse_network(home)
-    except Exception as error:
-        found.append(Finding("file system", False, str(error)))
+    except NoriaError as error:
+        found.append(Finding("file system", False, error.message))
     token = home / "token"
     if token.exists() and token.stat().st_mode & 0o077:
         found.append(Finding("token", False, f"{token} can be read by others: chmod 600 {token}"))
