@@ -76,6 +76,14 @@ def send(pid: int, number: int) -> None:
         pass
 
 
+def send_group(leader: int, number: int) -> None:
+    """Signal what is left of the group of a process that was started by `start`, be the leader alive or not."""
+    try:
+        os.killpg(leader, number)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
 def end(pid: int, birth: str, grace: float = 5.0) -> None:
     """End a process and its group: TERM, and after `grace` seconds KILL."""
     if not alive(pid, birth):

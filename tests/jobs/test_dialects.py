@@ -19,7 +19,20 @@ from noria.process import Answer
 from noria.types import Job, JobSpec
 
 SCHEDULERS: Kind[Dialect] = Kind("noria.jobs.schedulers")
-MEMBERS = ["PROBE", "cancel", "check", "final", "finals", "placement", "query", "script", "states", "submit", "submitted"]
+MEMBERS = [
+    "PROBE",
+    "STOPS",
+    "cancel",
+    "check",
+    "final",
+    "finals",
+    "placement",
+    "query",
+    "script",
+    "states",
+    "submit",
+    "submitted",
+]
 GOLDEN = Path(__file__).parent.parent / "golden"
 FOLDER, PYTHON = "/home/ada/.noria/jobs/1f2e", "/opt/noria/bin/python"
 CLUSTERS = ["slurm", "pbs", "sge"]

@@ -6,8 +6,10 @@ without a trace.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+import socket
 import sys
 import threading
 import time
@@ -20,6 +22,7 @@ from msgspec import Struct
 from noria import process
 from noria.agent.relay import Relay
 from noria.client.http import Server
+from noria.door import job_token
 from noria.errors import NoriaError, Unavailable
 from noria.jobs.dialect import Dialect, Seen
 from noria.jobs.folder import Folder
@@ -29,13 +32,14 @@ from noria.plugins import Kind
 from noria.process import Answer
 from noria.types import Job
 from noria.wire import jobs as wire
-from noria.wire.gate import job_token
 
 SCHEDULERS: Kind[Dialect] = Kind("noria.jobs.schedulers")
 TICK = 0.2
 """Seconds between two passes while there is something to watch, and `_IDLE` while there is not."""
 _IDLE = 0.5
 _CLAIM = 2.0
+_LAG = {True: 0.0, False: 5.0}
+"""Seconds that a node's last writes may need to be seen from here; on one machine they are seen at once."""
 _ASK_FIRST, _ASK_MOST = 2.0, 30.0
 
 
@@ -62,8 +66,17 @@ class Agent:
         self._wake, self._stop = threading.Event(), threading.Event()
         self._passes, self._wanted, self._passed = 0, 0, threading.Condition()
         self._cancelled: set[str] = set()
+        self._complaints: dict[str, str] = {}
+        self._lock = -1
         self._thread = threading.Thread(target=self._forever, name="noria-agent", daemon=True)
         self._env = {**os.environ, "NORIA_HOME": str(home)}
+
+    @property
+    def name(self) -> str:
+        """Who claims: of several agents at one home only the one that holds its lock, so that no job is submitted twice."""
+        if self._lock < 0:
+            self._lock = _hold(self.home / "agent.lock")
+        return f"{socket.gethostname()}:{self.home}" if self._lock >= 0 else ""
 
     @cached_property
     def schedulers(self) -> list[str]:
@@ -111,6 +124,12 @@ class Agent:
                 if self._passes < self._wanted:
                     self._wake.set()
 
+    def _complain(self, about: str, sentence: str) -> None:
+        """On stderr, once for each new sentence about the same thing."""
+        if self._complaints.get(about) != sentence:
+            print(f"noria: agent: {sentence}", file=sys.stderr, flush=True)
+            self._complaints[about] = sentence
+
     def run(self) -> None:
         """Run in this thread until interrupted."""
         self._forever()
@@ -121,11 +140,14 @@ class Agent:
             self._claimed = time.monotonic()
             self._claim()
         for job in list(self._open.values()):
-            self._watch(job)
+            try:
+                self._watch(job)
+            except (OSError, ValueError) as error:  # One job's broken folder must not hold up the others.
+                self._complain(job.id, f"job {job.id} in {job.folder} cannot be watched: {error}")
         return self._relay_scripts() or bool(self._open)
 
     def _claim(self) -> None:
-        work = self.server.call(wire.CLAIM, wire.Claim(self.user, self.schedulers, all_open=not self._met))
+        work = self.server.call(wire.CLAIM, wire.Claim(self.user, self.schedulers, self.name, all_open=not self._met))
         self._open |= {job.id: job for job in work.open}
         self._met = True
         for job in work.claimed:
@@ -157,7 +179,7 @@ class Agent:
         """What an unmodified mlflow script needs; on a cluster's node a loopback address would lead nowhere."""
         env = {"NORIA_HOME": str(self.home)}
         if job.spec.scheduler == "local":
-            env |= {"MLFLOW_TRACKING_URI": self.server.url, "NORIA_SERVER": self.server.url}
+            env |= {"MLFLOW_TRACKING_URI": self.server.url, "NORIA_SERVER": self.server.url, "MLFLOW_RUN_ID": job.run_id}
             token = job_token(self.server.token, job.id)
             env |= {"MLFLOW_TRACKING_TOKEN": token, "NORIA_TOKEN": token}
         return env
@@ -191,7 +213,7 @@ class Agent:
             if accounting is not None:
                 seen = {**dialect.finals(self._run(accounting)), **seen}
         except NoriaError as error:
-            print(f"noria: agent: {error.message}", file=sys.stderr, flush=True)
+            self._complain(scheduler, error.message)
             seen, lost = asked.seen, []
         # An id counts as gone only after three queries without it: schedulers forget for moments.
         asked.missing = {key: asked.missing.get(key, 0) + 1 for key in lost if key not in seen}
@@ -207,6 +229,8 @@ class Agent:
         view = look(folder)
         spools = sorted(folder.spool.glob("*.spool"))
         self.relay.ship(spools)
+        if view.exit is not None and time.time() * 1000 - view.exit.ended < _LAG[job.spec.scheduler == "local"] * 1000:
+            return
         report = judge(job, view, asked.seen.get(job.scheduler_id), asked.missing.get(job.scheduler_id, 0) >= 3, _now())
         if report is not None:
             self._report(job, report)
@@ -228,6 +252,19 @@ class Agent:
                 shutil.rmtree(path.with_suffix(".files"), ignore_errors=True)
                 self.relay.forget(path)
         return bool(spools)
+
+
+def _hold(path: Path) -> int:
+    """A lock that is held until this process ends; -1 if another one holds it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return -1
+    except OSError:  # A file system without locks: whoever set it up so runs one agent.
+        pass
+    return descriptor
 
 
 def _spoke(folder: Folder) -> bool:

@@ -101,11 +101,13 @@ class Relay:
         return known
 
     def _send(self, path: Path, known: Known, frames: bytes) -> None:
+        start = known.offset
         for record in wire.records(frames):
             if isinstance(record, wire.Artifact):
                 self._upload(path, known, record)
             known.ended = isinstance(record, wire.End)
-        known.offset = self.server.call(wire.SHIP, wire.Ship(known.header.spool_id, known.offset, frames)).offset
+        rest = frames[known.offset - start :]  # An upload may have shipped the beginning already.
+        known.offset = self.server.call(wire.SHIP, wire.Ship(known.header.spool_id, known.offset, rest)).offset
 
     def _upload(self, path: Path, known: Known, record: wire.Artifact) -> None:
         """The file goes first: once the record is on the server, so is what it speaks of."""
@@ -118,7 +120,12 @@ class Relay:
         except NotFound:  # The run's own first record is in this same batch: make the run, then ask again.
             self._begin(path, known)
             root = self.server.call(runs.GET, runs.Get(known.header.run_id)).run.info.artifact_uri
-        self.server.upload(root, record.path, source)
+        try:
+            self.server.upload(root, record.path, source)
+        except Unavailable:
+            raise
+        except NoriaError as error:  # It will never be taken; what comes after it still is.
+            self._complain(path, f"artifact '{record.path}' was refused: {error.message}")
 
     def _begin(self, path: Path, known: Known) -> None:
         """Ship the header and the record after it alone."""
@@ -136,7 +143,11 @@ class Relay:
         A run whose writer died without a word is ended as FAILED, and a damaged end is cut off, kept beside and reported.
         """
         known = self._known.get(path)
-        if known is None or known.header.host != socket.gethostname() or process.alive(known.header.pid, known.header.born):
+        if known is None:
+            return False
+        if known.ended and path.stat().st_size == known.offset:
+            return True
+        if known.header.host != socket.gethostname() or process.alive(known.header.pid, known.header.born):
             return False
         damaged = path.stat().st_size - known.offset
         if damaged > 0:

@@ -24,7 +24,7 @@ def connect(settings: Settings | None = None) -> Server:
         return Server(settings.server, settings.token)
     folder = settings.folder
     home.prepare(folder)
-    token = settings.token or home.token(folder)
+    token = home.token(folder)
     who = home.holder(folder)
     if who is None or not who.here:
         who = _start(settings, folder)
@@ -34,7 +34,8 @@ def connect(settings: Settings | None = None) -> Server:
 def _start(settings: Settings, folder: Path) -> home.Holder:
     log = folder / "server.log"
     env = {**os.environ, "NORIA_HOME": str(folder)}
-    child = process.start(process.python("noria.cli.main", "server", "--port", str(settings.port)), log=log, env=env, cwd="/")
+    options = ["--host", settings.host, "--port", str(settings.port), *([] if settings.auth else ["--no-auth"])]
+    child = process.start(process.python("noria.cli.main", "server", *options), log=log, env=env, cwd="/")
     until = time.monotonic() + _START_SECONDS
     while time.monotonic() < until:
         who = home.holder(folder)

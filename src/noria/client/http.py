@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from select import select
 from typing import Any, TypeVar, cast
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -87,8 +88,9 @@ class Server:
         return answer
 
     def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> http.client.HTTPResponse:
-        # A kept-alive connection may have been closed by the server meanwhile: a second, fresh one is tried then.
-        fresh = self._connection is None
+        # A kept connection that the server has closed meanwhile can be read: it says so at once, before anything is sent.
+        if self._connection is not None and select([self._connection.sock], [], [], 0)[0]:
+            self.close()
         try:
             if self._connection is None:
                 self._connection = self._kind(self._address, timeout=self.timeout)
@@ -98,10 +100,6 @@ class Server:
             return self._connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            if not fresh and isinstance(error, (ConnectionError, http.client.RemoteDisconnected)):
-                if hasattr(body, "seek"):
-                    body.seek(0)
-                return self._send(method, path, body, headers)
             raise Unavailable(
                 f"No Noria server answers at {self.url} ({_why(error)}).", "Start one with `noria server`, or check NORIA_SERVER."
             ) from None

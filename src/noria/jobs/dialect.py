@@ -54,6 +54,9 @@ class Dialect(Protocol):
     PROBE: list[str]
     """The command whose success says that this scheduler can be reached from here. Read by the agent when it starts."""
 
+    STOPS: frozenset[int]
+    """Signals by which the scheduler says that it will kill; the launcher turns them into TERM, time to save, and KILL."""
+
     def check(self, spec: JobSpec) -> None:
         """Raise Invalid, naming the flag and the cure, if this scheduler cannot express `spec`.
 

@@ -1,7 +1,7 @@
 """A job is a folder: everything that it is told and everything that it says lies there, each file written beside and renamed.
 
 job.json      the job, as the server knew it        env.json      its environment, readable by its owner alone
-job.sh        the script that the scheduler got      submitted     the scheduler's id
+job.sh        the script that the scheduler got      submitting, submitted  that it was handed over, and the scheduler's id
 state.json    what the launcher of node 0 does now   exit.json     how it ended
 logs/         scheduler.log, and rank<N>.log for each task
 spool/        what the tasks say                     checkpoints/  what they go on from
@@ -95,6 +95,13 @@ class Folder:
         path = self.path / "submitted"
         return path.read_text() if path.exists() else ""
 
+    def submitting(self) -> bool:
+        """Whether a submission was tried: its answer may have been lost."""
+        return (self.path / "submitting").exists()
+
+    def write_submitting(self) -> None:
+        self._write("submitting", b"")
+
     def write_submitted(self, scheduler_id: str) -> None:
         self._write("submitted", scheduler_id.encode())
 
@@ -116,6 +123,12 @@ class Folder:
         except FileExistsError:
             pass
         beside.unlink()
+
+    def node_exit(self, node: int) -> Exit | None:
+        return self._read(f"exit-{node}.json", Exit)
+
+    def write_node_exit(self, node: int, exit: Exit) -> None:
+        self._write(f"exit-{node}.json", msgspec.json.encode(exit))
 
     def exit(self) -> Exit | None:
         return self._read("exit.json", Exit)

@@ -26,19 +26,24 @@ GRACE = 10.0
 """Seconds between TERM and KILL."""
 _TICK = 0.05
 _PEERS = 1.0
+_PEERS_LAG = 30.0
+"""Seconds between looks at what other nodes wrote, and how long a shared file system may take to show it."""
 SCHEDULERS: Kind[Dialect] = Kind("noria.jobs.schedulers")
 
 
 class Launcher:
     """One node's part of a job."""
 
-    def __init__(self, folder: Folder, job: Job, placement: Placement) -> None:
+    def __init__(self, folder: Folder, job: Job, placement: Placement, stops: frozenset[int]) -> None:
+        """stops: the signals by which this scheduler says that it will kill."""
+        self.stops = stops
         self.folder, self.job, self.placement = folder, job, placement
         self.asked_to_stop = 0
         self.ranks: dict[int, process.Popen[bytes]] = {}
         self._first_exit: Exit | None = None
         self._looked = 0.0
         self.attempt = 1
+        self._told: float | None = None
         self._deadline = time.monotonic() + job.spec.time if job.spec.time and job.spec.scheduler == "local" else None
 
     def run(self) -> int:
@@ -51,9 +56,20 @@ class Launcher:
                 break
             self.attempt += 1
             print(f"noria: {_how(exit)}; try {self.attempt} of {self.job.spec.max_restarts + 1} begins", flush=True)
-        if self.placement.node_rank == 0:
-            self.folder.write_exit(exit)
+        if self.placement.node_rank:
+            self.folder.write_node_exit(self.placement.node_rank, exit)
+        else:
+            self.folder.write_exit(self._worst(exit))
         return exit.code
+
+    def _worst(self, own: Exit) -> Exit:
+        """The first failure of any node; the others are waited for, so that nothing is said after the end is."""
+        others = range(1, self.job.spec.nodes)
+        until = time.monotonic() + GRACE + _PEERS_LAG
+        while any(self.folder.node_exit(node) is None for node in others) and time.monotonic() < until:
+            time.sleep(_PEERS)
+        exits = [own, *(self.folder.node_exit(node) or own for node in others)]
+        return min((exit for exit in exits if exit.code), key=lambda exit: exit.ended, default=own)
 
     def _try(self) -> Exit:
         self._first_exit = None
@@ -61,10 +77,12 @@ class Launcher:
             self._start()
         except OSError as error:
             what = self.job.spec.command[0] if error.filename in (None, self.job.spec.command[0]) else error.filename
-            return self._ended(127, reason=f"cannot start {what}: {error.strerror}")
+            self._fail(self._ended(127, reason=f"cannot start {what}: {error.strerror}"))
         while self._running():
             time.sleep(_TICK)
             self._look()
+        for child in self.ranks.values():  # Whatever tasks have left behind goes with them.
+            process.send_group(child.pid, signal.SIGKILL)
         return self._first_exit or self._ended(0)
 
     def _start(self) -> None:
@@ -89,7 +107,7 @@ class Launcher:
             "RANK": rank, "LOCAL_RANK": local, "WORLD_SIZE": spec.world_size, "LOCAL_WORLD_SIZE": spec.tasks_per_node,
             "GROUP_RANK": self.placement.node_rank, "MASTER_ADDR": nodes[0] if len(nodes) > 1 else "127.0.0.1",
             "MASTER_PORT": _port(self.job.id, self.attempt), "NORIA_ATTEMPT": self.attempt, "NORIA_JOB_ID": self.job.id,
-            "NORIA_RUN_ID": self.job.run_id, "NORIA_JOB_FOLDER": self.folder.path, "MLFLOW_RUN_ID": self.job.run_id,
+            "NORIA_RUN_ID": self.job.run_id, "NORIA_JOB_FOLDER": self.folder.path,
             "PYTHONUNBUFFERED": 1,
         }  # fmt: skip
         if "OMP_NUM_THREADS" not in user:
@@ -112,8 +130,13 @@ class Launcher:
         self._end_all()
 
     def _look(self) -> None:
-        """The clock, and what launchers on other nodes saw."""
+        """The clock, whoever wants us to stop, and what launchers on other nodes saw."""
         now = time.monotonic()
+        if self.asked_to_stop and self._told is None:
+            self._told = now
+            self._signal_all(signal.SIGTERM)
+        if self._told is not None and now > self._told + GRACE:
+            self._signal_all(signal.SIGKILL)
         if self._deadline and now > self._deadline and self._first_exit is None:
             self._fail(self._ended(128 + signal.SIGTERM, reason=f"time limit of {self.job.spec.time} s reached"))
         if self.job.spec.nodes > 1 and now - self._looked > _PEERS and self._first_exit is None:
@@ -125,25 +148,24 @@ class Launcher:
 
     def _end_all(self) -> None:
         """TERM to all, time to save a checkpoint, then KILL."""
-        for child in self.ranks.values():
-            process.send(child.pid, signal.SIGTERM)
+        self._signal_all(signal.SIGTERM)
         until = time.monotonic() + GRACE
         while any(child.poll() is None for child in self.ranks.values()) and time.monotonic() < until:
             time.sleep(_TICK)
+        self._signal_all(signal.SIGKILL)
         for child in self.ranks.values():
-            process.send(child.pid, signal.SIGKILL)
             child.wait()
 
-    def _on_signal(self, number: int, _: object) -> None:
-        stops = {signal.SIGTERM, signal.SIGINT}
-        if self.job.spec.scheduler == "sge":
-            stops.add(signal.SIGUSR2)  # With -notify, Grid Engine says so that it will kill.
-        if number in stops:
-            if self.asked_to_stop:
-                return  # Grid Engine signals the whole group, and then some.
-            self.asked_to_stop, number = number, signal.SIGTERM
+    def _signal_all(self, number: int) -> None:
         for child in self.ranks.values():
-            process.send(child.pid, number)
+            process.send_group(child.pid, number)
+
+    def _on_signal(self, number: int, _: object) -> None:
+        """A stop is only noted, for the loop to act on; other signals go to the tasks as they are."""
+        if number in self.stops:
+            self.asked_to_stop = self.asked_to_stop or number
+        else:
+            self._signal_all(number)
 
     def _ended(self, code: int, rank: int | None = None, reason: str = "") -> Exit:
         return Exit(code, _now(), self.attempt, rank, reason)
@@ -174,7 +196,7 @@ def main(path: str) -> int:
         job = folder.job()
         dialect = SCHEDULERS.get(job.spec.scheduler)
         placement = dialect.placement(os.environ, lambda name: Path(name).read_text(), process.run)
-        return Launcher(folder, job, placement).run()
+        return Launcher(folder, job, placement, dialect.STOPS).run()
     except (NoriaError, OSError) as error:
         print(f"noria: the job cannot start: {error}", file=sys.stderr)
         folder.write_exit(Exit(127, _now(), 1, reason=f"the job cannot start: {error}"))

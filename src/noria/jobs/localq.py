@@ -141,12 +141,22 @@ class Queue:
         waiting = {each.id: path for path, each in self._entries(self.waiting)}
         running = [each for _, each in self._entries(self.running)]
         for each in fit([each for _, each in self._entries(self.waiting)], running, machine()):
+            self._run(each, waiting[each.id])
+
+    def _run(self, each: Entry, waiting: Path) -> None:
+        """Start one job. The entries change first: a crash in between may lose a start, never double one."""
+        self._put(self.running / each.id, each)
+        waiting.unlink()
+        folder = Folder(Path(each.folder))
+        try:
             env = {name: os.environ[name] for name in _KEPT if name in os.environ}
             env[GPU_VARIABLE] = ",".join(each.given)
-            log = Folder(Path(each.folder)).logs / "scheduler.log"
+            log = folder.logs / "scheduler.log"
             child = process.start(process.python("noria.jobs.localq", "run", each.folder), log=log, env=env, cwd=each.folder)
             self._put(self.running / each.id, msgspec.structs.replace(each, pid=child.pid, born=process.born(child.pid)))
-            waiting[each.id].unlink()
+        except OSError as error:  # Its folder is gone or full: it must not hold up those behind it.
+            (self.running / each.id).unlink(missing_ok=True)
+            print(f"noria: job {each.id} cannot be started: {error}", file=sys.stderr)
 
     @staticmethod
     def _put(path: Path, entry: Entry) -> None:

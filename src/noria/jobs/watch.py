@@ -24,7 +24,7 @@ def look(folder: Folder) -> View:
 def judge(job: Job, view: View, seen: Seen | None, gone: bool, now: int) -> Report | None:
     """The report that follows, or None if nothing changed.
 
-    seen: the scheduler's word, None if it has none. gone: it was asked, twice and some time apart, and does not know
+    seen: the scheduler's word, None if it has none. gone: it was asked several times, and does not know
     the job any more. The launcher's exit record is believed before anything that a scheduler says.
     """
     if view.exit is not None:

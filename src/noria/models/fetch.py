@@ -40,7 +40,7 @@ def fetch(server: Server, uri: str) -> Fetched:
     if uri.startswith("runs:/"):
         run, _, path = uri.removeprefix("runs:/").partition("/")
         info = server.call(runs.RESOLVE, runs.Resolve(run)).run.info
-        return Fetched(_download(server, f"{info.artifact_uri}/{path}"), uri, run_id=info.run_id)
+        return Fetched(_download(server, f"{info.artifact_uri}/{path}", anew=True), uri, run_id=info.run_id)
     if "://" not in uri and Path(uri).is_dir():
         return Fetched(Path(uri), uri)
     raise Invalid(f"'{uri}' is no model.", "Write models:/NAME/Production, models:/NAME/3, runs:/RUN/model or a folder.")
@@ -65,7 +65,8 @@ def resolve(server: Server, uri: str) -> tuple[str, str, str]:
     return name, found.version, found.run_id
 
 
-def _download(server: Server, location: str) -> Path:
+def _download(server: Server, location: str, *, anew: bool = False) -> Path:
+    """anew: what was kept may have changed since, as the artifacts of a run can; those of a version do not."""
     if location.startswith("models:/m-"):
         model_id = location.removeprefix("models:/")
         location = server.call(logged_models.GET, logged_models.Key(model_id)).model.info.artifact_uri
@@ -73,7 +74,7 @@ def _download(server: Server, location: str) -> Path:
         raise Invalid(f"The model lies at {location}, which this client cannot read.", "Copy it here and give the folder.")
     home = config.load().folder / "models"
     kept = home / hashlib.sha256(f"{server.url} {location}".encode()).hexdigest()[:32]
-    if kept.is_dir():
+    if kept.is_dir() and not anew:
         return kept
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     beside = Path(mkdtemp(dir=home, prefix=".fetching-"))
@@ -83,6 +84,8 @@ def _download(server: Server, location: str) -> Path:
             raise NotFound(f"There is no model at {location}.", "Check the run's artifacts.")
         for path in files:
             server.download(location, path, beside / path)
+        if anew:
+            shutil.rmtree(kept, ignore_errors=True)
         os.rename(beside, kept)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)

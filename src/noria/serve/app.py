@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from noria.errors import NoriaError, TooLarge
+from noria.door import App, Gate, problem
+from noria.errors import Invalid, NoriaError, TooLarge
 from noria.models import Predictor
 from noria.serve.batcher import Batcher
 from noria.serve.protocols import PROTOCOLS, Protocol
-from noria.wire.gate import App, Gate, problem
 
 BODY = 64 * 2**20
 
@@ -44,6 +44,8 @@ def build(model: Predictor, token: str, *, ask: bool) -> App:
 def _handler(protocol: Protocol, model: Predictor, batcher: Batcher) -> Any:
     async def handle(request: Request) -> Response:
         rows = model.check(protocol.decode(await _body(request), request.headers.get("content-type", "").partition(";")[0]))
+        if rows.ndim == 0 or not len(rows):
+            raise Invalid("There is no example in this batch.", "Send a list of examples, even of one.")
         body, kind = protocol.encode(await batcher.predict(rows))
         return Response(body, media_type=kind)
 

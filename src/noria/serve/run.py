@@ -14,13 +14,13 @@ from uuid import uuid4
 import uvicorn
 from msgspec.structs import replace
 
-from noria import models
+from noria import door, models
 from noria.client.http import Server
 from noria.errors import NoriaError
 from noria.models.fetch import Fetched
 from noria.serve.app import build
 from noria.types import Endpoint
-from noria.wire import gate, serving
+from noria.wire import serving
 
 
 def serve(
@@ -28,10 +28,10 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT. ready: told the address once it answers. auth: ask for the server's token."""
     if not auth:
-        gate.check_open(host)
+        door.check_open(host)
     model = models.load(fetched.folder, allow_pickle=allow_pickle)
-    listening = gate.listen(host, port)
-    url = gate.url(host, listening)
+    listening = door.listen(host, port)
+    url = door.url(host, listening)
     here = Endpoint(
         uuid4().hex[:12], fetched.uri, url, "RUNNING", int(time.time() * 1000), fetched.model_name, fetched.version, fetched.run_id,
         socket.gethostname(), os.getpid())  # fmt: skip
@@ -47,7 +47,7 @@ def serve(
         print(f"noria: the end of this endpoint was not recorded: {error.message}", file=sys.stderr)
 
 
-async def _serve(app: gate.App, listening: socket.socket, started: Callable[[], None]) -> None:
+async def _serve(app: door.App, listening: socket.socket, started: Callable[[], None]) -> None:
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="on", ws="none", server_header=False, timeout_graceful_shutdown=5
     )

@@ -13,11 +13,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from noria.door import Gate
 from noria.errors import NoriaError
 from noria.plugins import Kind
 from noria.server import page, problem
 from noria.server.route import State, handler
-from noria.wire.gate import Gate
 
 APIS: Kind[ModuleType] = Kind("noria.server.api")
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from noria import door
 from noria.errors import Conflict, Unavailable
 from noria.process import alive, born
-from noria.wire import gate
 
 
 class Holder(Struct, frozen=True):
@@ -90,7 +90,7 @@ def bind(host: str, port: int, home: Path) -> socket.socket:
     last = holder(home)
     if port == 0 and last is not None:
         try:
-            return gate.listen(host, int(last.url.rpartition(":")[2]))
+            return door.listen(host, int(last.url.rpartition(":")[2]))
         except Unavailable:
             pass  # Somebody else has it now.
-    return gate.listen(host, port)
+    return door.listen(host, port)

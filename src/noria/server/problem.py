@@ -7,14 +7,14 @@ import logging
 from starlette.requests import Request
 from starlette.responses import Response
 
+from noria import door
 from noria.errors import NoriaError
-from noria.wire import gate
 
 log = logging.getLogger("noria.server")
 
 
 def respond(error: NoriaError) -> Response:
-    status, headers, body = gate.problem(error)
+    status, headers, body = door.problem(error)
     return Response(body, status, headers)
 
 

@@ -8,17 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
-from sqlalchemy import Connection
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from noria.door import JOB
 from noria.errors import Invalid, NoriaError, TooLarge
 from noria.server.live import Hub
 from noria.store.artifacts import Artifacts
-from noria.store.store import Store
+from noria.store.store import Connection, Store
 from noria.wire import limits
 from noria.wire.endpoint import Empty, Endpoint, convert, decode, encode
-from noria.wire.gate import JOB
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -42,6 +41,7 @@ class State(Struct, frozen=True):
     artifacts: Artifacts
     hub: Hub
     readers: ThreadPoolExecutor
+    waiters: ThreadPoolExecutor
     agent: Beside | None = None
 
 

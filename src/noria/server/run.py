@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 
 import uvicorn
 
+from noria import door
 from noria.config import Settings
 from noria.server import home
 from noria.server.app import build
@@ -19,7 +20,6 @@ from noria.server.route import Beside, State
 from noria.store import experiments
 from noria.store.artifacts import Artifacts
 from noria.store.store import Store
-from noria.wire import gate
 
 
 def serve(settings: Settings, beside: Callable[[str, str], AbstractContextManager[Beside]], ready: Callable[[str], None]) -> None:
@@ -29,16 +29,23 @@ def serve(settings: Settings, beside: Callable[[str, str], AbstractContextManage
     """
     folder = settings.folder
     if not settings.auth:
-        gate.check_open(settings.host)
+        door.check_open(settings.host)
     home.prepare(folder)
     home.lock(folder)
     listening = home.bind(settings.host, settings.port, folder)
     store = Store(folder / "noria.db")
     store.write(experiments.seed).result()
     token = home.token(folder)
-    url = gate.url(settings.host, listening)
+    url = door.url(settings.host, listening)
     with beside(url, token) as agent:
-        state = State(store, Artifacts(folder / "artifacts"), Hub(), ThreadPoolExecutor(4, "noria-reader"), agent)
+        state = State(
+            store,
+            Artifacts(folder / "artifacts"),
+            Hub(),
+            ThreadPoolExecutor(4, "noria-reader"),
+            ThreadPoolExecutor(8, "noria-waiter"),
+            agent,
+        )
 
         def started() -> None:
             home.record(folder, url, settings.auth)
@@ -48,7 +55,7 @@ def serve(settings: Settings, beside: Callable[[str, str], AbstractContextManage
     store.close()
 
 
-async def _serve(app: gate.App, listening: socket.socket, ready: Callable[[], None]) -> None:
+async def _serve(app: door.App, listening: socket.socket, ready: Callable[[], None]) -> None:
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False, timeout_graceful_shutdown=2,
         timeout_keep_alive=75, loop="uvloop", http="httptools",

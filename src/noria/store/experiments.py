@@ -97,9 +97,10 @@ def get_by_name(conn: Connection, request: wire.GetByName) -> wire.Got:
 
 def named(conn: Connection, name: str) -> int:
     """The experiment of this name, made if it is missing and restored if it was deleted."""
-    found = conn.execute(select(experiment).where(experiment.c.name == (name or DEFAULT))).first()
+    name = limits.cut(name.strip(), limits.EXPERIMENT_NAME) or DEFAULT
+    found = conn.execute(select(experiment).where(experiment.c.name == name)).first()
     if found is None:
-        return _insert(conn, name[: limits.EXPERIMENT_NAME], "")
+        return _insert(conn, name, "")
     if found.lifecycle_stage != "active":
         conn.execute(update(experiment).where(experiment.c.id == found.id).values(lifecycle_stage="active"))
     return int(found.id)

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, insert, or_, select, update
 
 from noria.errors import Invalid, NotFound
 from noria.store import experiments, runs
@@ -16,6 +16,7 @@ from noria.store.schema import job, run
 from noria.types import ENDED, Job, JobSpec, RunStatus
 from noria.wire import jobs as wire
 
+_LEASE_MS = 120_000
 _RUN_STATUS: dict[str, RunStatus] = {"COMPLETED": "FINISHED", "FAILED": "FAILED", "CANCELLED": "KILLED"}
 
 
@@ -33,7 +34,7 @@ def submit(conn: Connection, request: wire.Submit) -> wire.Got:
     runs.insert_run(conn, run_id, experiments.named(conn, spec.experiment), spec.name, request.user, now(), tags, "SCHEDULED")
     values = {
         "id": job_id, "run_id": run_id, "spec": msgspec.json.encode(spec), "scheduler": spec.scheduler, "state": "QUEUED",
-        "user": request.user, "created": now(), "folder": "", "scheduler_id": "", "tries": 0, "reason": "",
+        "user": request.user, "created": now(), "folder": "", "scheduler_id": "", "tries": 0, "reason": "", "agent": "", "claimed": 0,
     }  # fmt: skip
     conn.execute(insert(job).values(values))
     return get(conn, wire.Key(job_id))
@@ -77,25 +78,34 @@ def follow(conn: Connection, job_id: str, experiment_id: str) -> None:
 def cancel(conn: Connection, request: wire.Cancel) -> wire.Got:
     """A job that no agent has yet ends at once; of another one its agent is told. An ended job stays as it is."""
     found = row(conn, request.id)
-    if found.state == "QUEUED":
-        _report(
-            conn,
-            found,
-            wire.Report(found.id, "CANCELLED", ended=now(), reason=request.reason or "cancelled before it was submitted"),
-        )
-    elif found.state not in ENDED:
+    if found.state not in ENDED:
         conn.execute(update(job).where(job.c.id == found.id).values(cancel=request.reason or "cancelled"))
+        if found.state == "QUEUED" and not found.agent:
+            _report(conn, row(conn, found.id), wire.Report(found.id, "CANCELLED", ended=now()))
     return get(conn, wire.Key(found.id))
 
 
 def claim(conn: Connection, request: wire.Claim) -> wire.Work:
-    """Hand the user's new jobs to the agent that asks. A job is handed out again until its submission is reported."""
+    """Hand the user's new jobs to the agent that asks: each to one agent alone, again until it reports the submission.
+
+    An agent that has been silent for `_LEASE_MS` loses what it claimed to the next one.
+    """
     mine = (job.c.user == request.user, job.c.scheduler.in_(request.schedulers))
-    fresh = conn.execute(select(job).where(*mine, job.c.state == "QUEUED").order_by(job.c.created, job.c.id).limit(100)).all()
-    cancelled = select(job.c.id).where(*mine, job.c.cancel.is_not(None), job.c.state.not_in(ENDED))
+    free = or_(job.c.agent.in_(("", request.agent)), job.c.claimed < now() - _LEASE_MS)
+    found = conn.execute(
+        select(job).where(*mine, job.c.state == "QUEUED", free).order_by(job.c.created, job.c.id).limit(100)
+    ).all()
+    if not request.agent:
+        found = []
+    for each in found:
+        if each.cancel:  # It asks, so it is not about to submit this one.
+            _report(conn, each, wire.Report(each.id, "CANCELLED", ended=now()))
+        else:
+            conn.execute(update(job).where(job.c.id == each.id).values(agent=request.agent, claimed=now()))
+    cancelled = select(job.c.id).where(*mine, job.c.cancel.is_not(None), job.c.state.in_(("SUBMITTED", "RUNNING")))
     submitted = select(job).where(*mine, job.c.state.in_(("SUBMITTED", "RUNNING")))
     open_jobs = [_job(each) for each in conn.execute(submitted)] if request.all_open else []
-    return wire.Work([_job(each) for each in fresh], list(conn.execute(cancelled).scalars()), open_jobs)
+    return wire.Work([_job(each) for each in found if not each.cancel], list(conn.execute(cancelled).scalars()), open_jobs)
 
 
 def report(conn: Connection, request: wire.Report) -> str:

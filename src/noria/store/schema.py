@@ -176,6 +176,8 @@ job = Table(
     Column("tries", Integer, nullable=False),
     Column("reason", Text, nullable=False),
     Column("cancel", Text),
+    Column("agent", Text, nullable=False),
+    Column("claimed", BigInteger, nullable=False),
     Index("job_by_time", "created"),
     Index("job_by_state", "state", "user"),
 )  # fmt: skip

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, select
 
-from noria.errors import Invalid, WrongVersion
+from noria.errors import Invalid, NoriaError, WrongVersion
 from noria.store import experiments, metrics, rows, runs
 from noria.store.experiments import now
 from noria.store.schema import run, spool
@@ -17,6 +18,7 @@ from noria.wire import limits
 from noria.wire import spools as wire
 from noria.wire.spools import Artifact, Begin, End, Header, Log, Params, Record, Rewind, Tags
 
+_INT64 = (-(2**63), 2**63 - 1)
 _STATUS: set[RunStatus] = {"FINISHED", "FAILED", "KILLED"}
 
 
@@ -62,15 +64,27 @@ def _apply(conn: Connection, run_id: str, records: list[Record]) -> None:
     batch: list[metrics.Point] = []
     for record in records:
         if isinstance(record, Log):
-            time = int(record.timestamp * 1000)
-            batch.extend((key, value, time, record.step) for key, value in record.metrics.items())
+            if math.isfinite(record.timestamp) and _INT64[0] <= record.step <= _INT64[1]:
+                time = int(record.timestamp * 1000)
+                batch.extend((key, value, time, record.step) for key, value in record.metrics.items())
+            else:
+                _set_aside(conn, run_id, f"metrics at step {record.step} and time {record.timestamp}: a number is out of range")
             continue
         if batch:
             metrics.append(conn, _run(conn, run_id), batch)
             batch = []
-        _APPLY[type(record)](conn, run_id, record)
+        try:
+            with conn.begin_nested():
+                _APPLY[type(record)](conn, run_id, record)
+        except (NoriaError, ValueError, OverflowError) as error:
+            _set_aside(conn, run_id, f"{type(record).__name__.lower()}: {error}")
     if batch:
         metrics.append(conn, _run(conn, run_id), batch)
+
+
+def _set_aside(conn: Connection, run_id: str, what: str) -> None:
+    """One record that cannot be kept must not hold up those behind it: the run says what is missing."""
+    runs.put_tags(conn, _run(conn, run_id), {"noria.refused": what})
 
 
 def _run(conn: Connection, run_id: str) -> int:

@@ -14,7 +14,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, NullPool, create_engine, event, exc
+from sqlalchemy import Connection as Connection
+from sqlalchemy import Engine, NullPool, create_engine, event, exc
 
 from noria.errors import Invalid, NoriaError, Unavailable, WrongVersion
 from noria.store.schema import HEAD, metadata
@@ -101,6 +102,8 @@ def _commit(connection: Connection, group: list[tuple[Work, Future[Any]]]) -> No
         failed = _unavailable(error) if isinstance(error, exc.DBAPIError) else error
         outcomes = [(future, None, failed) for _, future in group]
     for future, result, problem in outcomes:
+        if not future.set_running_or_notify_cancel():
+            continue  # Nobody waits any more; what was done is done.
         if problem is None:
             future.set_result(result)
         else:

@@ -36,10 +36,11 @@ class Cancel(Struct, frozen=True):
 
 
 class Claim(Struct, frozen=True):
-    """An agent asks for the work of one Unix user on the schedulers that it can reach."""
+    """An agent asks for the work of one Unix user on the schedulers that it can reach. One without a name gets no new jobs."""
 
     user: str
     schedulers: list[str]
+    agent: str
     all_open: bool = False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from shlex import quote
@@ -16,6 +17,7 @@ from noria.types import Job, JobSpec, JobState
 
 _QUEUE = "noria.jobs.localq"
 PROBE = ["true"]
+STOPS = frozenset({signal.SIGTERM, signal.SIGINT})
 
 
 def check(spec: JobSpec) -> None:
@@ -36,7 +38,7 @@ def check(spec: JobSpec) -> None:
 
 
 def script(job: Job, folder: str, python: str) -> str:
-    return f"#!/bin/sh\n# Job {job.id}: what the local queue runs, for people to read and repeat.\nexec {quote(python)} -m noria.jobs.launch {quote(folder)}\n"
+    return f"#!/bin/sh\n# Job {job.id}: what the local queue runs, for people to read and repeat: the queue starts the same launcher.\nexec {quote(python)} -m noria.jobs.launch {quote(folder)}\n"
 
 
 def submit(script: str, job: Job) -> list[str]:

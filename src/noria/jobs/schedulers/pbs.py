@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 from collections.abc import Callable, Mapping, Sequence
 
 from noria.jobs.dialect import (
@@ -32,6 +33,7 @@ from noria.process import Answer
 from noria.types import Job, JobSpec
 
 PROBE = ["qstat", "-B", "-f"]  # Grid Engine has a qstat too, but not this option
+STOPS = frozenset({signal.SIGTERM, signal.SIGINT})
 
 TRANSIENT = (
     r"cannot connect to server|connection refused|communication failure|time-?d? ?out|premature end of message|"

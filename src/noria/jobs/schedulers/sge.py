@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from xml.etree import ElementTree
@@ -39,6 +40,7 @@ from noria.process import Answer
 from noria.types import Job, JobSpec
 
 PROBE = ["qconf", "-sql"]  # PBS has a qstat and a qsub too, but no qconf
+STOPS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGUSR2})  # USR2 comes with -notify, before KILL
 
 TRANSIENT = (
     r"unable to contact qmaster|unable to send message to qmaster|commlib error|got send error|got (no|timeout)|"

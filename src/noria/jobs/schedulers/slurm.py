@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 from collections.abc import Callable, Mapping, Sequence
 
 from noria.errors import Unavailable
@@ -30,6 +31,7 @@ from noria.process import Answer
 from noria.types import Job, JobSpec, JobState
 
 PROBE = ["sinfo", "--version"]
+STOPS = frozenset({signal.SIGTERM, signal.SIGINT})
 
 TRANSIENT = (
     r"unable to contact slurm controller|timed out|connection refused|temporarily|standby|zero bytes|"

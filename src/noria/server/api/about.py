@@ -1,4 +1,4 @@
-"""What this server is. These answer without a token, so that a client can say what is wrong."""
+"""What this server is. /health and /version answer without a token, so that a client can say what is wrong."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """Experiments."""
 
-from sqlalchemy import Connection
-
 from noria.server.route import Route, read, write
 from noria.store import experiments, jobs
+from noria.store.store import Connection
 from noria.wire import experiments as wire
 
 

@@ -1,7 +1,7 @@
 """Jobs, for people and for agents."""
 
 from noria.server.live import CHANGED, Hub
-from noria.server.route import Route, read
+from noria.server.route import Route, read, write
 from noria.store import jobs
 from noria.wire import jobs as wire
 
@@ -15,6 +15,6 @@ ROUTES = [
     read(wire.LIST, jobs.list_),
     read(wire.GET, jobs.get),
     Route(wire.CANCEL, jobs.cancel, True, makes_work=True),
-    read(wire.CLAIM, jobs.claim),
+    write(wire.CLAIM, jobs.claim),
     Route(wire.REPORT, jobs.report, True, _reported, lambda run_id: None),
 ]

@@ -30,7 +30,6 @@ JOB = "noria.job"
 """In a request's scope: the job that speaks."""
 _ANY = {"0.0.0.0", "::"}  # noqa: S104 (compared with, not listened on)
 _OPEN = {"/", "/health", "/ping", "/version", "/favicon.ico", "/icon.svg", "/index.html"}
-_LOCAL_NAMES = {"127.0.0.1", "localhost", "[::1]"}
 _STAMP = (PROTOCOL_HEADER.encode(), f"{__version__};{PROTOCOL}".encode())
 
 
@@ -38,7 +37,12 @@ class Gate:
     """Every request passes here first; every answer is stamped with version and protocol here."""
 
     def __init__(self, app: App, token: str, *, ask: bool = True) -> None:
-        """ask: whether a token is asked for; if not, only clients and pages of this machine may speak."""
+        """ask: whether a token is asked for; if not, only clients and pages of this machine may speak.
+
+        Raises Invalid for an empty token that is to be asked for: everybody would have it.
+        """
+        if ask and not token:
+            raise Invalid("There is no token to ask for.", "Set NORIA_TOKEN to that of the server, or say --no-auth.")
         self.app, self.token, self.ask = app, token, ask
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -79,7 +83,7 @@ class Gate:
         host = headers.get(b"host", b"").decode("latin-1").lower()
         origin = headers.get(b"origin", b"").decode("latin-1").lower()
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-        if name not in _LOCAL_NAMES or (origin and origin.partition("://")[2] != host):
+        if not _loopback(name.strip("[]")) or (origin and origin.partition("://")[2] != host):
             return Forbidden("Cross-origin request blocked: this server runs without a token, for this machine alone.",
                              "Start it without --no-auth.")  # fmt: skip
         return None
@@ -125,12 +129,15 @@ async def _refuse(error: NoriaError, send: Send, *, by_page: bool) -> None:
 
 def check_open(host: str) -> None:
     """Forbidden if a process that asks for no token would be reachable from other machines."""
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = host == "localhost"
-    if not loopback:
+    if not _loopback(host):
         raise Forbidden(f"--no-auth is for a machine of one's own, and {host} is reachable from others.", "Drop one of the two.")
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def listen(host: str, port: int) -> socket.socket:
