@@ -106,6 +106,23 @@ def test_cancel_ends_what_runs_and_what_waits(noria: Noria) -> None:
     assert {job(noria, each["id"])["state"] for each in (running, waiting)} == {"CANCELLED"}
 
 
+@pytest.mark.slow
+def test_a_task_that_is_deaf_to_term_is_killed(noria: Noria) -> None:
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(100)"
+    submitted = submit(noria, code=code)
+    until(lambda: noria("logs", submitted["id"]).stdout == "up\n")
+    noria("cancel", submitted["id"])
+    assert noria("wait", submitted["id"], check=False).returncode == 137
+    assert job(noria, submitted["id"])["state"] == "CANCELLED"
+
+
+def test_what_a_task_leaves_behind_goes_with_it(noria: Noria) -> None:
+    code = "import subprocess, sys; print(subprocess.Popen(['sleep', '100'], stdout=subprocess.DEVNULL).pid, flush=True); sys.exit(3)"
+    submitted = submit(noria, code=code)
+    assert noria("wait", submitted["id"], check=False).returncode == 3
+    assert process.born(int(noria("logs", submitted["id"]).stdout)) == ""
+
+
 def test_a_time_limit_is_kept_and_named(noria: Noria) -> None:
     submitted = submit(noria, "--time", "1s", code="import time; time.sleep(60)")
     done = noria("wait", submitted["id"], check=False)

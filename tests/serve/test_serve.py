@@ -116,6 +116,8 @@ def test_a_saved_model_answers_over_http(own_server: Running, tmp_path: Path) ->
         for token, body, status, says in (
             ("wrong", {"inputs": [[1, 2, 3, 4]]}, 401, "`noria env`"),
             (own_server.token, {"inputs": [[1, 2]]}, 400, "this model takes [-1, 4]"),
+            (own_server.token, {"inputs": 5}, 400, "this model takes [-1, 4]"),
+            (own_server.token, {"inputs": []}, 400, "this model takes [-1, 4]"),
             (own_server.token, {"nothing": 1}, 400, "The body has no 'inputs'"),
             (own_server.token, {"inputs": [["a", "b", "c", "d"]]}, 400, "not an array of numbers"),
         ):

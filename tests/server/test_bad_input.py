@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from noria.client.http import Server
+from noria.door import Gate
 from noria.errors import Invalid, NotFound, Unauthenticated, Unavailable, WrongVersion
 from noria.types import Metric, Param
 from noria.wire import artifacts, runs
@@ -149,6 +150,13 @@ def test_a_token_is_asked_for_on_every_route_but_the_open_ones(server: Running) 
     basic = base64.b64encode(f"anybody:{server.token}".encode()).decode()
     assert send(server, "GET", "/api/2.0/noria/jobs", Authorization=f"Basic {basic}")[0] == 200
     assert send(server, "GET", "/health", Authorization="")[0] == 200
+
+
+def test_no_door_stands_open_for_want_of_a_token() -> None:
+    async def app(*_: object) -> None: ...
+
+    with pytest.raises(Invalid, match="There is no token to ask for"):
+        Gate(app, "")
 
 
 def test_the_token_is_its_owners_alone(server: Running) -> None:

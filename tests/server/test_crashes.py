@@ -128,6 +128,35 @@ def test_a_spool_of_a_newer_release_is_kept_and_reported_once(own_server: Runnin
     assert log.read_text().count("does not know") == 1 and path.exists()
 
 
+def test_a_file_logged_first_holds_nothing_up(own_server: Running, tmp_path: Path) -> None:
+    body = "import noria, sys, time\nnoria.start_run(run_name='file first')\nnoria.log_artifact(sys.argv[1])\ntime.sleep(1)\nfor i in range(300): noria.log(x=i, step=i)"
+    (tmp_path / "a.txt").write_text("a")
+    subprocess.run([sys.executable, "-c", body, str(tmp_path / "a.txt")], env=dict(os.environ), check=True)
+    assert own_server.client.call(spools.FLUSH, spools.Flush(20)).done
+    run = own_server.client.call(runs.RESOLVE, runs.Resolve("file first")).run
+    assert own_server.client.call(runs.CURVE, runs.Curve(run.info.run_id, "x")).steps == list(range(300))
+    assert run.info.status == "FINISHED" and list(own_server.client.tree(run.info.artifact_uri)) == ["a.txt"]
+
+
+def test_a_record_that_cannot_be_kept_is_set_aside_and_the_run_says_so(own_server: Running, tmp_path: Path) -> None:
+    body = """
+import noria, sys
+noria.start_run(run_name="odd", experiment="e" * 900)
+noria.log_artifact(sys.argv[1], "x")     # x/a.txt, and then x itself as a file
+noria.active_run().log_file(__import__("pathlib").Path(sys.argv[1]), "x")
+noria.log(y=1.0, step=2**63)
+noria.log(y=1.0, step=1, timestamp=float("nan"))
+noria.log(y=2.0, step=2)
+"""
+    (tmp_path / "a.txt").write_text("a")
+    subprocess.run([sys.executable, "-c", body, str(tmp_path / "a.txt")], env=dict(os.environ), check=True)
+    assert own_server.client.call(spools.FLUSH, spools.Flush(20)).done
+    run = own_server.client.call(runs.RESOLVE, runs.Resolve("odd")).run
+    assert own_server.client.call(runs.CURVE, runs.Curve(run.info.run_id, "y")).steps == [2]
+    assert "out of range" in {tag.key: tag.value for tag in run.data.tags}["noria.refused"]
+    assert "artifact 'x' was refused" in (own_server.folder / "server.log").read_text()
+
+
 def test_a_local_server_starts_within_a_second_or_so_and_stays_small(own_server: Running) -> None:
     """The figures are bench's; this holds the shape: one process, and no memory beyond what one needs."""
     assert own_server.process is not None

@@ -14,9 +14,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from noria.errors import Invalid, NotFound, WrongVersion
-from noria.store import experiments, metrics, migrations, runs, schema
+from noria.store import experiments, jobs, metrics, migrations, runs, schema
 from noria.store.store import Store
-from noria.types import Metric
+from noria.types import JobSpec, Metric
+from noria.wire import jobs as jobs_wire
 from noria.wire import runs as wire
 
 
@@ -132,3 +133,24 @@ def test_search_filters_orders_and_pages(store: Store) -> None:
         lambda conn: runs.search(conn, wire.Search(["0"], max_results=3, order_by=["params.n"], page_token=first.next_page_token))
     )
     assert [ids.index(run.info.run_id) for run in first.runs + rest.runs] == [0, 1, 2, 3, 4] and rest.next_page_token == ""
+
+
+def test_a_job_is_handed_to_one_agent_alone_and_cancelled_before_or_after(store: Store) -> None:
+    def submit() -> str:
+        return store.write(lambda conn: jobs.submit(conn, jobs_wire.Submit(JobSpec(["true"]), "ada"))).result().job.id
+
+    def claim(agent: str, user: str = "ada") -> list[str]:
+        work = store.write(lambda conn: jobs.claim(conn, jobs_wire.Claim(user, ["local"], agent))).result()
+        return [job.id for job in work.claimed]
+
+    def cancel(job_id: str) -> str:
+        return store.write(lambda conn: jobs.cancel(conn, jobs_wire.Cancel(job_id))).result().job.state
+
+    first, second = submit(), submit()
+    assert cancel(second) == "CANCELLED"
+    assert claim("a", user="bob") == [] and claim("") == []
+    assert claim("a") == [first] and claim("b") == [] and claim("a") == [first]
+    assert cancel(first) == "QUEUED"  # Its agent may be submitting it this very moment.
+    store.write(lambda conn: jobs.report(conn, jobs_wire.Report(first, "SUBMITTED", scheduler_id="7"))).result()
+    work = store.write(lambda conn: jobs.claim(conn, jobs_wire.Claim("ada", ["local"], "a"))).result()
+    assert work.claimed == [] and work.cancel == [first]
