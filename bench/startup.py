@@ -41,6 +41,11 @@ def environment(home: str) -> dict[str, str]:
     return kept | {"NORIA_HOME": home, "XDG_CONFIG_HOME": home, "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
+def keep(path: Path, result: dict[str, object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=2) + "\n")
+
+
 @contextmanager
 def serving(argv: list[str], home: str) -> Iterator[tuple[int, str, float]]:
     """Start a server; its pid, its URL, and the seconds until GET /health answered 200. It ends with the block."""
@@ -136,8 +141,7 @@ def main() -> None:
         print(
             f"{name:24}{it['start_ms']:16,.0f}{it['processes']:11}{it['pss_mib']:9,.1f}{it['rss_mib']:9,.1f}{it['cpu_percent']:12.2f}"
         )
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps({"commands_ms": times, "servers": servers}, indent=2) + "\n")
+    keep(args.json, {"commands_ms": times, "servers": servers})
 
 
 if __name__ == "__main__":
