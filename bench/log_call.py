@@ -118,8 +118,7 @@ def measure(rounds: int, folder: str, teams: list[list[Contender]], url: str) ->
     for name in speeds:
         single = quantiles((took * 1e6 for answer in answers for took in answer[name][1]), n=100)
         figures[name] = {"mean_us": median(answer[name][0] * 1e6 for answer in answers), "p50_us": single[49], "p99_us": single[98],
-                         "times": median(answer[name][0] / answer["os.write"][0] for answer in answers),
-                         "calls_per_s": speeds[name]}  # fmt: skip
+                         "times": median(answer[name][0] / answer["os.write"][0] for answer in answers), "calls_per_s": speeds[name]}  # fmt: skip
     return size, figures
 
 
