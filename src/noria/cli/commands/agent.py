@@ -10,9 +10,9 @@ import click
 @click.option("--token", help="What the server asks for.", show_default="NORIA_TOKEN, or the local server's")
 @click.option("--home", help="Folder for jobs and spools, shared with the nodes.", show_default="~/.noria")
 def command(server: str | None, token: str | None, home: str | None) -> None:
-    """Submit, watch and relay this user's jobs in the foreground, for a server elsewhere.
+    """Run this user's jobs for a server elsewhere.
 
-    A local server has an agent of its own; this one is for the login node of a cluster.
+    In the foreground: submits them, watches them, and relays what they say. A local server has an agent of its own; this one is for the login node of a cluster.
     """
     from noria import config
     from noria.agent.agent import Agent

@@ -8,7 +8,10 @@ import click
 @click.command()
 @click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
 def command(jobs: tuple[str, ...]) -> None:
-    """End jobs, waiting or running. Tasks get TERM, and ten seconds later KILL."""
+    """End jobs, waiting or running.
+
+    Tasks get TERM, and ten seconds later KILL.
+    """
     from noria.cli.local import connect
     from noria.wire import jobs as wire
 

@@ -23,7 +23,10 @@ class Finding(Struct, frozen=True):
 @click.command()
 @json_option
 def command(as_json: bool) -> None:
-    """Look at this installation and say what is missing and how to mend it. Exit code 1 if something is broken."""
+    """Say what is missing here, and how to mend it.
+
+    Exit code 1 if something is broken.
+    """
     from noria.cli import show
 
     findings = examine()

@@ -9,7 +9,10 @@ import click
 
 @click.command()
 def command() -> None:
-    """Print the exports that an mlflow script needs: eval "$(noria env)"."""
+    """Print the exports that mlflow scripts need.
+
+    Use it as: eval "$(noria env)"
+    """
     from noria.cli.local import connect
 
     server = connect()

@@ -21,7 +21,10 @@ _TICK = 0.2
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job ends.")
 @click.argument("job")
 def command(follow: bool, job: str) -> None:
-    """Print what a job has printed; with several tasks each line says whose it is."""
+    """Print what a job has printed.
+
+    With several tasks each line begins with the rank of its task.
+    """
     from noria.cli.local import connect
 
     server = connect()

@@ -13,9 +13,9 @@ import click
 @click.option("--no-auth", is_flag=True, help="Ask for no token: for a machine of one's own.")
 @click.option("--allow-pickle", is_flag=True, help="Load a model that may run code of its maker's.")
 def command(model_uri: str, host: str, port: int, home: str | None, no_auth: bool, allow_pickle: bool) -> None:
-    """Serve a model over HTTP in the foreground: MLflow's scoring protocol at /invocations.
+    """Serve a model over HTTP.
 
-    MODEL_URI is models:/NAME/Production, models:/NAME/3, models:/NAME@alias, runs:/RUN/model or a folder. The address
+    In the foreground, with MLflow's scoring protocol at /invocations. MODEL_URI is models:/NAME/Production, models:/NAME/3, models:/NAME@alias, runs:/RUN/model or a folder. The address
     is printed on stdout once it answers. Requests carry the same token as those to the tracking server.
     """
     from noria import config

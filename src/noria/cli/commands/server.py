@@ -12,9 +12,9 @@ import click
 @click.option("--no-auth", is_flag=True, help="Ask for no token: for a machine of one's own.")
 @click.pass_context
 def command(ctx: click.Context, host: str | None, port: int | None, home: str | None, no_auth: bool) -> None:
-    """Serve in the foreground: tracking, registry, web page, and an agent for this machine's jobs.
+    """Serve tracking, registry and the web page.
 
-    Other commands start a server in the background when they need one; `noria server stop` ends it.
+    In the foreground, with an agent for this machine's jobs. Other commands start a server in the background when they need one; `noria server stop` ends it.
     """
     from noria import config
 

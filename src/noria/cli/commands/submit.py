@@ -36,9 +36,9 @@ def command(
     scheduler: str, nodes: int, tasks_per_node: int, gpus: int, cpus: int, mem: str, limit: str, name: str, experiment: str,
     max_restarts: int, variables: tuple[str, ...], as_json: bool, command: tuple[str, ...],
 ) -> None:  # fmt: skip
-    """Run COMMAND as a job: `noria submit --tasks-per-node 2 -- python train.py`.
+    """Run a command as a job.
 
-    The job runs in this folder, with this PATH and virtual environment. What it logs with noria or mlflow goes to its run.
+    Such as: noria submit --tasks-per-node 2 -- python train.py. The job runs in this folder, with this PATH and virtual environment. What it logs with noria or mlflow goes to its run.
     """
     from noria.cli import show, units
     from noria.cli.local import connect

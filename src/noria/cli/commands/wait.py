@@ -18,7 +18,10 @@ _TICK = 0.1
 @click.command()
 @click.argument("job")
 def command(job: str) -> None:
-    """Wait for a job to end, and exit with its code. All that it logged can be read then."""
+    """Wait for a job, and exit with its code.
+
+    All that the job has logged can be read then.
+    """
     from noria.cli.local import connect
 
     ended = wait(connect(), job)
