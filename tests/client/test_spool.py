@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from noria.wire import spools
-from noria.wire.spools import Begin, End, Header, Log, Params, Tags
+from noria.wire.spools import Begin, End, Header, Log, Params, Rewind, Tags
 
 
 def script(body: str, home: Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -96,12 +96,17 @@ noria.start_run()
 _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, most))
 for i in range(100): noria.log(loss=0.5, step=i)
+noria.rewind(100)  # Held too: it must not be overtaken, nor overtake.
 resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 for i in range(100, 110): noria.log(loss=0.5, step=i)
 """
     done = script(body, tmp_path)
     assert done.returncode == 0 and done.stderr.count("is full or gone") == 1
-    assert [record.step for record in written(tmp_path) if isinstance(record, Log)] == list(range(110))
+    assert [record.step for record in written(tmp_path) if isinstance(record, Log | Rewind)] == [*range(100), 100, *range(100, 110)]
+
+
+def test_a_first_call_without_metrics_is_no_full_disk(tmp_path: Path) -> None:
+    assert script("import noria\nnoria.log({})\nnoria.log(x=1.0)", tmp_path).stderr == ""
 
 
 def test_a_reader_stops_before_damage_wherever_it_is(tmp_path: Path) -> None:

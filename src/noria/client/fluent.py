@@ -15,6 +15,7 @@ import threading
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from struct import Struct
 from time import time
 from types import TracebackType
 from uuid import uuid4
@@ -28,7 +29,7 @@ from noria.errors import Invalid, NotFound, Unavailable
 from noria.process import born, whoami
 from noria.types import RunStatus
 from noria.wire import limits
-from noria.wire.spools import FORMAT, FRAME, Artifact, Begin, Dataset, End, Header, Log, Params, Rewind, Tags
+from noria.wire.spools import FORMAT, FRAME, Artifact, Begin, Dataset, End, Header, Log, Params, Record, Rewind, Tags
 
 _stack: list[ActiveRun] = []
 _lock = threading.RLock()
@@ -40,6 +41,7 @@ _last = -1
 _LOG = Log.__struct_config__.tag  # What a Log is written as; making one first would cost a twentieth of the call.
 _encode = msgspec.msgpack.Encoder().encode
 _pack = FRAME.pack
+_PACKS = [Struct(f"{FRAME.format}{size}s").pack for size in range(128)]  # Frame a short payload in one go.
 _write = os.write
 
 
@@ -63,6 +65,11 @@ class ActiveRun:
             raise Unavailable(f"The spool folder {folder} cannot be written ({error.strerror}).",
                               "Free some space, or set NORIA_HOME to another folder.") from None  # fmt: skip
 
+    def _append(self, record: Record) -> None:
+        self.spool.append(record)
+        if _stack and _stack[-1] is self:
+            _activate(self)  # The spool may hold now what it held not before, or the other way round.
+
     def log_params(self, params: Mapping[str, object]) -> None:
         fresh: dict[str, str] = {}
         for key, value in params.items():
@@ -75,10 +82,10 @@ class ActiveRun:
                 )
             fresh[key] = text
         if fresh:
-            self.spool.append(Params(fresh))
+            self._append(Params(fresh))
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
-        self.spool.append(Tags({limits.key(k, "tag"): _cut(k, str(v), limits.TAG_VALUE, "Tag") for k, v in tags.items()}))
+        self._append(Tags({limits.key(k, "tag"): _cut(k, str(v), limits.TAG_VALUE, "Tag") for k, v in tags.items()}))
 
     def log_file(self, source: Path, path: str) -> None:
         """A copy is kept beside the spool: the file may change as soon as this returns."""
@@ -87,14 +94,14 @@ class ActiveRun:
         self.spool.files.mkdir(exist_ok=True, mode=0o700)
         copy = self.spool.files / stored
         shutil.copyfile(source, copy)
-        self.spool.append(Artifact(path, f"{self.spool.files.name}/{stored}", copy.stat().st_size))
+        self._append(Artifact(path, f"{self.spool.files.name}/{stored}", copy.stat().st_size))
 
     def end(self, status: RunStatus = "FINISHED") -> None:
         """Ends the run; in a job the exit code decides instead, so only the spool is closed."""
         if self._pid != os.getpid():
             return  # A forked child shares the spool but not the run's end.
         if not self._in_job:
-            self.spool.append(End(status, now()))
+            self._append(End(status, now()))
         self.spool.close()
 
     def __enter__(self) -> ActiveRun:
@@ -166,7 +173,7 @@ def start_run(
             user, source = whoami(), os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else ""
             labels |= {"mlflow.user": user, "mlflow.source.name": source, "mlflow.source.type": "LOCAL"}
             name = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")
-            run.spool.append(Begin(name, run_name, user, now(), labels))
+            run._append(Begin(name, run_name, user, now(), labels))
         if tags or (attach and run_name):
             run.set_tags({**({"mlflow.runName": run_name} if attach and run_name else {}), **(tags or {})})
         if not _stack:
@@ -217,21 +224,22 @@ def log(
     global _last
     if values:
         metrics = {**values, **metrics}
-    for key, value in metrics.items():
-        if value.__class__ is not float or key not in _known:
+    for key in metrics:  # items() would cost 75 ns more.
+        if type(metrics[key]) is not float or key not in _known:
             metrics = _checked(metrics)
             break
-    if step.__class__ is not int:
+    if type(step) is not int:
         step = _last + 1 if step is None else int(step)
     _last = step
     payload = _encode((_LOG, step, time() if timestamp is None else timestamp, metrics))
-    data = _pack(len(payload), crc32(payload)) + payload
+    size = len(payload)
+    data = _PACKS[size](size, crc32(payload), payload) if size < 128 else _pack(size, crc32(payload)) + payload
     try:
         written = _write(_fd, data)
     except OSError:
         written = 0
-    if written != len(data):
-        _hold(data, written)
+    if written != size + 8:
+        _again(data, written)
 
 
 def _checked(metrics: Mapping[str, object]) -> dict[str, float]:
@@ -242,10 +250,10 @@ def _checked(metrics: Mapping[str, object]) -> dict[str, float]:
     return {str(key): _float(key, value) for key, value in metrics.items()}
 
 
-def _hold(data: bytes, written: int) -> None:
-    """The spool did not take it: it holds it, and everything after it, until it can."""
+def _again(data: bytes, written: int) -> None:
+    """There was no run, or its disk took only so many bytes: the spool tries once more, or holds it and all that follows."""
     run = _current()
-    run.spool.hold(data, written)
+    run.spool.add(data, written)
     _activate(run)
 
 
@@ -313,11 +321,11 @@ def log_artifacts(local_dir: str | os.PathLike[str], artifact_path: str | None =
 
 def log_dataset(name: str, digest: str, source: str = "", context: str = "training", source_type: str = "local") -> None:
     """Record that the run reads a data set; `digest` identifies its content, at most 36 characters."""
-    _current().spool.append(Dataset(name[:500], digest[:36], source_type, source, context))
+    _current()._append(Dataset(name[:500], digest[:36], source_type, source, context))
 
 
 def rewind(step: int) -> None:
     """The run goes on from a checkpoint whose next step is `step`: points at that step and later are superseded."""
     global _last
-    _current().spool.append(Rewind(step))
+    _current()._append(Rewind(step))
     _last = step - 1

@@ -33,9 +33,17 @@ class Spool:
 
     def append(self, record: Record) -> None:
         """Write one record. Never raises for the disk's sake: what it does not take is held and tried again."""
-        data = frame(record)
+        self.add(frame(record))
+
+    def add(self, data: bytes, written: int = 0) -> None:
+        """The same for a frame of which the disk has taken `written` bytes."""
+        if written:
+            try:
+                self._take_back(written)
+            except OSError:
+                pass
         if self.held or not self._put(data):
-            self.hold(data)
+            self._hold(data)
 
     def _put(self, data: bytes) -> bool:
         """Whether the disk took the whole frame; a part of one is taken back, so that what follows it stays readable."""
@@ -50,14 +58,12 @@ class Spool:
     def _take_back(self, written: int) -> None:
         os.ftruncate(self.fd, os.fstat(self.fd).st_size - written)
 
-    def hold(self, data: bytes, written: int = 0) -> None:
-        """Keep a frame of which the disk took only `written` bytes. A full disk stops nobody's training."""
-        if written:
-            self._take_back(written)
+    def _hold(self, data: bytes) -> None:
+        """A full disk stops nobody's training."""
         if not self.held:
             warnings.warn(
                 f"The disk of the spool {self.path} is full or gone: Noria holds up to {_HOLD >> 20} MiB of records in memory "
-                "and writes them when there is room. Free some space; training goes on.", RuntimeWarning, stacklevel=4)  # fmt: skip
+                "and writes them when there is room. Free some space; training goes on.", RuntimeWarning, stacklevel=5)  # fmt: skip
         if self._held_bytes + len(data) > _HOLD:
             self.lost += 1
             return
