@@ -102,7 +102,11 @@ for i in range(100, 110): noria.log(loss=0.5, step=i)
 """
     done = script(body, tmp_path)
     assert done.returncode == 0 and done.stderr.count("is full or gone") == 1
-    assert [record.step for record in written(tmp_path) if isinstance(record, Log | Rewind)] == [*range(100), 100, *range(100, 110)]
+    assert [record.step for record in written(tmp_path) if isinstance(record, Log | Rewind)] == [
+        *range(100),
+        100,
+        *range(100, 110),
+    ]
 
 
 def test_a_first_call_without_metrics_is_no_full_disk(tmp_path: Path) -> None:

@@ -166,9 +166,14 @@ class Agent:
         dialect, folder = SCHEDULERS.get(job.spec.scheduler), folder_of(self.home, job.id)
         try:
             scheduler_id = submit(job, folder, dialect, self._job_env(job), self._run)
-        except Unavailable as error:
-            if error.message != job.reason:
-                self._report(job, wire.Report(job.id, "QUEUED", reason=error.message))
+        except (Unavailable, OSError) as error:
+            sentence = (
+                error.message
+                if isinstance(error, Unavailable)
+                else f"its folder {folder.path} cannot be written: {error.strerror}"
+            )
+            if sentence != job.reason:
+                self._report(job, wire.Report(job.id, "QUEUED", reason=sentence))
             return
         except NoriaError as error:
             self._report(job, wire.Report(job.id, "FAILED", ended=_now(), exit_code=1, reason=error.message))

@@ -20,9 +20,11 @@ _START_SECONDS = 20.0
 def connect(settings: Settings | None = None) -> Server:
     """A server that answers. Raises Unavailable with the reason if there is none and none can be started."""
     settings = settings or config.load()
-    if settings.server:
-        return Server(settings.server, settings.token)
     folder = settings.folder
+    if settings.server:
+        who = home.holder(folder)
+        ours = who is not None and who.url == settings.server.rstrip("/")
+        return Server(settings.server, settings.token or (home.token(folder) if ours else ""))
     home.prepare(folder)
     token = home.token(folder)
     who = home.holder(folder)
