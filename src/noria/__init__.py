@@ -41,9 +41,7 @@ if not TYPE_CHECKING:
 
     def log_model(*args, **options):
         """`noria.models.log_model`, imported when it is called."""
-        from noria.models import log_model
-
-        return log_model(*args, **options)
+        return import_module("noria.models").log_model(*args, **options)
 
 
 def __getattr__(name: str) -> Any:
