@@ -14,11 +14,12 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from noria.errors import Invalid, NotFound, WrongVersion
-from noria.store import experiments, jobs, metrics, migrations, runs, schema
+from noria.store import experiments, jobs, metrics, migrations, runs, schema, spools
 from noria.store.store import Store
 from noria.types import JobSpec, Metric
 from noria.wire import jobs as jobs_wire
 from noria.wire import runs as wire
+from noria.wire import spools as spools_wire
 
 
 @pytest.fixture
@@ -154,3 +155,17 @@ def test_a_job_is_handed_to_one_agent_alone_and_cancelled_before_or_after(store:
     store.write(lambda conn: jobs.report(conn, jobs_wire.Report(first, "SUBMITTED", scheduler_id="7"))).result()
     work = store.write(lambda conn: jobs.claim(conn, jobs_wire.Claim("ada", ["local"], "a"))).result()
     assert work.claimed == [] and work.cancel == [first]
+
+
+def test_an_empty_shipment_of_an_unknown_spool_leaves_no_trace(store: Store) -> None:
+    header = spools_wire.frame(spools_wire.Header(1, "s", "r1", "", 0, 0, "h", 1, "1", 1))
+    log_frame = spools_wire.frame(spools_wire.Log(0, 1.0, {"x": 1.0}))
+
+    def ship(offset: int, frames: bytes) -> tuple[int, str]:
+        answer, run = store.write(lambda conn: spools.ship(conn, spools_wire.Ship("s", offset, frames))).result()
+        return answer.offset, run
+
+    assert ship(0, b"") == (0, "")
+    assert ship(0, header) == (len(header), "r1")
+    assert ship(len(header), log_frame) == (len(header + log_frame), "r1")
+    assert ship(len(header), log_frame) == (len(header + log_frame), "")  # Sent twice, kept once.

@@ -18,7 +18,7 @@ from noria.errors import NoriaError, Unauthenticated, Unavailable, WrongVersion,
 from noria.wire import artifacts
 from noria.wire.endpoint import OWN, PROTOCOL, PROTOCOL_HEADER, Endpoint, decode, encode
 
-Q = TypeVar("Q")
+Q = TypeVar("Q", bound=msgspec.Struct)
 R = TypeVar("R")
 
 
@@ -35,7 +35,7 @@ class Server:
 
     def call(self, endpoint: Endpoint[Q, R], request: Q) -> R:
         """One request, one answer. Raises the server's own error, Unavailable without an answer, WrongVersion for another protocol."""
-        fields = {name: getattr(request, name) for name in request.__struct_fields__}  # type: ignore[attr-defined]
+        fields = msgspec.structs.asdict(request)
         path = endpoint.path.format(**{name: quote(str(fields[name]), safe="") for name in endpoint.path_fields})
         body = None
         if endpoint.method == "GET":

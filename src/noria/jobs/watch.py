@@ -6,7 +6,7 @@ from msgspec import UNSET, Struct
 
 from noria.jobs.dialect import Seen
 from noria.jobs.folder import Exit, Folder, Started
-from noria.types import Job
+from noria.types import Job, JobState
 from noria.wire.jobs import Report
 
 
@@ -57,5 +57,5 @@ def _ended(job: Job, view: View, exit: Exit) -> Report:
     if not reason and exit.code:
         signalled = f"signal {exit.code - 128}" if exit.code > 128 else f"exit code {exit.code}"
         reason = f"rank {exit.rank} ended with {signalled}" if exit.rank is not None else signalled
-    state = "COMPLETED" if exit.code == 0 else "FAILED"
-    return Report(job.id, state, ended=exit.ended, exit_code=exit.code, tries=exit.attempt, reason=reason, started=started)  # type: ignore[arg-type]
+    state: JobState = "COMPLETED" if exit.code == 0 else "FAILED"
+    return Report(job.id, state, ended=exit.ended, exit_code=exit.code, tries=exit.attempt, reason=reason, started=started)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, exists, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, exists, select, update
 from sqlalchemy.exc import IntegrityError
 
 from noria.errors import AlreadyExists, Invalid, NotFound
@@ -59,7 +59,7 @@ def _insert(conn: Connection, name: str, location: str, wanted: int | None = Non
     if wanted is not None:
         values["id"] = wanted
     try:
-        experiment_id = conn.execute(insert(experiment).values(values)).inserted_primary_key[0]  # type: ignore[index]
+        experiment_id = rows.add(conn, experiment, values)
     except IntegrityError:
         raise AlreadyExists(
             f"Experiment(name={name}) already exists.", "Use it, or choose another name; deleted ones keep theirs."
@@ -70,7 +70,7 @@ def _insert(conn: Connection, name: str, location: str, wanted: int | None = Non
             .where(experiment.c.id == experiment_id)
             .values(artifact_location=f"{artifacts.SCHEME}{experiment_id}")
         )
-    return int(experiment_id)
+    return experiment_id
 
 
 def number(experiment_id: str) -> int:

@@ -32,7 +32,7 @@ ON CONFLICT (run, key) DO UPDATE SET
   first_step = min(excluded.first_step, latest.first_step),
   min = coalesce(min(excluded.min, latest.min), excluded.min, latest.min),
   max = coalesce(max(excluded.max, latest.max), excluded.max, latest.max)
-"""  # noqa: S608
+"""  # noqa: S608 (made of the constants above alone)
 
 
 def append(conn: Connection, run: int, points: Sequence[Point]) -> None:

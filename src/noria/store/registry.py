@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, exists, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from noria.errors import AlreadyExists, Invalid, NotFound
@@ -34,7 +34,7 @@ def create(conn: Connection, request: wire.CreateModel) -> wire.Model:
         "last_version": 0,
     }
     try:
-        key = conn.execute(insert(_model).values(values)).inserted_primary_key[0]  # type: ignore[index]
+        key = rows.add(conn, _model, values)
     except IntegrityError:
         raise AlreadyExists(f"Registered Model (name={name}) already exists.", "Add a version to it instead.") from None
     rows.upsert(conn, registered_model_tag, [{"model": key, "key": each.key, "value": each.value} for each in request.tags])
@@ -201,7 +201,7 @@ def create_version(conn: Connection, request: wire.CreateVersion) -> wire.Versio
         "model": owner.id, "version": number, "stage": "None", "source": request.source, "location": location, "run_id": request.run_id,
         "description": request.description, "user_id": "", "run_link": request.run_link, "creation_time": now(), "last_update_time": now(),
     }  # fmt: skip
-    key = conn.execute(insert(_version).values(values)).inserted_primary_key[0]  # type: ignore[index]
+    key = rows.add(conn, _version, values)
     _touch(conn, owner.id, last_version=number)
     rows.upsert(conn, model_version_tag, [{"version": key, "key": each.key, "value": each.value} for each in request.tags])
     return get_version(conn, wire.VersionKey(request.name, str(number)))

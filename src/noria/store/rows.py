@@ -18,6 +18,11 @@ def chunks(ids: Sequence[int]) -> Iterable[Sequence[int]]:
     return (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
 
 
+def add(conn: Connection, table: Table, values: Mapping[str, Any]) -> int:
+    """Insert one row; its integer key."""
+    return int(conn.execute(insert(table).values(values).returning(table.c.id)).scalar_one())
+
+
 def upsert(conn: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert, or replace what has the same primary key."""
     if not rows:

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exists, func, insert, not_, null, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exists, func, not_, null, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from noria.errors import Invalid, NotFound
@@ -70,7 +70,7 @@ def insert_run(
         "uuid": uuid, "experiment": experiment_id, "name": name, "user_id": user, "status": status, "start_time": start_time,
         "artifact_uri": f"{owner.artifact_location}/{uuid}/artifacts", "lifecycle_stage": "active",
     }  # fmt: skip
-    key = conn.execute(insert(run).values(values)).inserted_primary_key[0]  # type: ignore[index]
+    key = rows.add(conn, run, values)
     put_tags(conn, key, {**tags, NAME_TAG: name})
     return uuid
 

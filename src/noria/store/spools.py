@@ -36,19 +36,24 @@ def ship(conn: Connection, request: wire.Ship) -> tuple[wire.Offset, str]:
     if request.offset != at:
         return wire.Offset(at), ""
     if wire.whole(request.frames) != len(request.frames):
-        raise Invalid("These frames are damaged or cut short.", "Send whole frames; `noria doctor` checks a spool.")
+        raise Invalid("These frames are damaged or cut short.", "Send whole frames.")
     records = _records(request.frames)
-    if not known and records:
-        header = records[0]
-        if not isinstance(header, Header):
-            raise Invalid("The first record of a spool must be its header.")
-        if header.format != wire.FORMAT:
-            raise WrongVersion(f"Spool {request.spool_id} has format {header.format}, this server reads {wire.FORMAT}.",
-                               "Upgrade the server; the spool is kept until then.")  # fmt: skip
-    run_id = known.run if known else limits.run_id(records[0].run_id) if records else ""  # type: ignore[union-attr]
+    if not records:
+        return wire.Offset(at), ""
+    run_id = known.run if known else _met(request.spool_id, records[0])
     _apply(conn, run_id, records)
     rows.upsert(conn, spool, [{"id": request.spool_id, "run": run_id, "offset": at + len(request.frames)}])
     return wire.Offset(at + len(request.frames)), run_id
+
+
+def _met(spool_id: str, header: Record) -> str:
+    """The run of a spool that is seen for the first time."""
+    if not isinstance(header, Header):
+        raise Invalid("The first record of a spool must be its header.", "Send it from its beginning.")
+    if header.format != wire.FORMAT:
+        raise WrongVersion(f"Spool {spool_id} has format {header.format}, this server reads {wire.FORMAT}.",
+                           "Upgrade the server; the spool is kept until then.")  # fmt: skip
+    return limits.run_id(header.run_id)
 
 
 def _records(frames: bytes) -> list[Record]:

@@ -197,7 +197,7 @@ class _Loop:
         told = torch.tensor(float(self.told.is_set()), device=loss.device)
         sums = self.world.sum(torch.stack([loss.detach(), weight.to(loss.dtype), told]).double())
         # Gradients are averaged over ranks, so each rank's sum is scaled up by their number before it is divided.
-        (loss * (self.world.size / sums[1].clamp(min=1e-12)).to(loss.dtype)).backward()  # type: ignore[no-untyped-call]
+        (loss * (self.world.size / sums[1].clamp(min=1e-12)).to(loss.dtype)).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         if self.plan.clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip)
         self.optimizer.step()
