@@ -19,7 +19,7 @@ from noria import process
 from noria.client.http import Server
 from noria.client.spool import now
 from noria.errors import NoriaError, NotFound, Unavailable
-from noria.wire import runs
+from noria.wire import logged_models, runs
 from noria.wire import spools as wire
 
 BATCH = 1 << 20
@@ -101,46 +101,44 @@ class Relay:
         return known
 
     def _send(self, path: Path, known: Known, frames: bytes) -> None:
-        start = known.offset
-        for record in wire.records(frames):
-            if isinstance(record, wire.Artifact):
-                self._upload(path, known, record)
-            known.ended = isinstance(record, wire.End)
-        rest = frames[known.offset - start :]  # An upload may have shipped the beginning already.
-        known.offset = self.server.call(wire.SHIP, wire.Ship(known.header.spool_id, known.offset, rest)).offset
+        begin = known.offset
+        for place, record in wire.placed(frames):
+            if isinstance(record, (wire.Artifact, wire.ModelArtifact)):
+                self._upload(path, known, record, frames[known.offset - begin : place])
+            known.ended = isinstance(record, (wire.End, wire.Close))
+        self._tell(known, frames[known.offset - begin :])  # An upload may have shipped the beginning already.
 
-    def _upload(self, path: Path, known: Known, record: wire.Artifact) -> None:
+    def _tell(self, known: Known, frames: bytes) -> None:
+        known.offset = self.server.call(wire.SHIP, wire.Ship(known.header.spool_id, known.offset, frames)).offset
+
+    def _upload(self, path: Path, known: Known, record: wire.Artifact | wire.ModelArtifact, before: bytes) -> None:
         """The file goes first: once the record is on the server, so is what it speaks of."""
         source = path.parent / record.stored
         if not source.exists():
             self._complain(path, f"the file of artifact '{record.path}' is gone; the rest goes on.")
             return
         try:
-            root = self.server.call(runs.GET, runs.Get(known.header.run_id)).run.info.artifact_uri
-        except NotFound:  # The run's own first record is in this same batch: make the run, then ask again.
-            self._begin(path, known)
-            root = self.server.call(runs.GET, runs.Get(known.header.run_id)).run.info.artifact_uri
-        try:
+            try:
+                root = self._root(known, record)
+            except NotFound:  # What makes its run or model lies before it in this same batch: that goes first, then ask again.
+                self._tell(known, before)
+                root = self._root(known, record)
             self.server.upload(root, record.path, source)
         except Unavailable:
             raise
         except NoriaError as error:  # It will never be taken; what comes after it still is.
             self._complain(path, f"artifact '{record.path}' was refused: {error.message}")
 
-    def _begin(self, path: Path, known: Known) -> None:
-        """Ship the header and the record after it alone."""
-        with path.open("rb") as file:
-            head = file.read(1 << 16)
-        first = wire.whole(head, 1)
-        second = first + wire.whole(head[first:], 1)
-        known.offset = self.server.call(
-            wire.SHIP, wire.Ship(known.header.spool_id, known.offset, head[known.offset : second])
-        ).offset
+    def _root(self, known: Known, record: wire.Artifact | wire.ModelArtifact) -> str:
+        if isinstance(record, wire.ModelArtifact):
+            return self.server.call(logged_models.GET, logged_models.Key(record.model_id)).model.info.artifact_uri
+        return self.server.call(runs.GET, runs.Get(known.header.run_id)).run.info.artifact_uri
 
     def close_dead(self, path: Path) -> bool:
         """Whether nothing more will come: the writer is dead and all it wrote is shipped.
 
-        A run whose writer died without a word is ended as FAILED, and a damaged end is cut off, kept beside and reported.
+        A run whose writer began it and died without a word is ended as FAILED, and a damaged end is cut off, kept beside and
+        reported.
         """
         known = self._known.get(path)
         if known is None:
@@ -161,9 +159,18 @@ class Relay:
             self._complain(
                 path, f"its last {damaged} bytes were damaged; all before them is saved, they are kept in {path.stem}.damaged."
             )
-        if not known.ended and not known.header.job_id:
+        if not known.ended and not known.header.job_id and _began(path):
             with path.open("ab") as file:
                 file.write(wire.frame(wire.End("FAILED", now())))
                 os.fsync(file.fileno())
             self._ship(path)
         return True
+
+
+def _began(path: Path) -> bool:
+    """Whether the writer of this spool began its run, and answers for its end."""
+    with path.open("rb") as file:
+        head = file.read(1 << 20)
+    first = wire.whole(head, 1)
+    second = wire.whole(head[first:], 1)
+    return second > 0 and isinstance(next(wire.records(head[first : first + second])), wire.Begin)

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import msgspec
 from msgspec import structs
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from noria.errors import NotFound
 from noria.store import experiments, names, page
@@ -19,8 +19,12 @@ _decode = msgspec.json.Decoder(wire.Model).decode
 
 
 def create(conn: Connection, request: wire.Create) -> wire.Got:
+    return wire.Got(insert(conn, f"m-{uuid4().hex}", request, now()))
+
+
+def insert(conn: Connection, model_id: str, request: wire.Create, time: int) -> wire.Model:
+    """A new model under this id, made at `time`."""
     owner = experiments.row(conn, request.experiment_id)
-    model_id, time = f"m-{uuid4().hex}", now()
     info = wire.Info(
         model_id, request.experiment_id, request.name or names.make(), time, time, f"{owner.artifact_location}/models/{model_id}/artifacts",
         "LOGGED_MODEL_PENDING", request.model_type, request.source_run_id, request.tags)  # fmt: skip
@@ -32,8 +36,8 @@ def create(conn: Connection, request: wire.Create) -> wire.Got:
         "name": info.name,
         "body": msgspec.json.encode(model),
     }
-    conn.execute(insert(logged_model).values(values))
-    return wire.Got(model)
+    conn.execute(logged_model.insert().values(values))
+    return model
 
 
 def _load(conn: Connection, model_id: str) -> wire.Model:
