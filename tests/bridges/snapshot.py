@@ -99,7 +99,13 @@ def registry(uri: str) -> Tree:
             "tags": dict(model.tags),
             "aliases": {name: str(version) for name, version in model.aliases.items()},
             "versions": {
-                str(each.version): (each.current_stage, each.run_id or "", each.description or "", dict(each.tags), each.creation_timestamp)
+                str(each.version): (
+                    each.current_stage,
+                    each.run_id or "",
+                    each.description or "",
+                    dict(each.tags),
+                    each.creation_timestamp,
+                )
                 for each in client.search_model_versions(f"name = '{model.name}'")
             },
         }

@@ -41,13 +41,13 @@ def ship(server: Running, folder: Path) -> None:
     """What the agent does with the spools of a folder, to their end."""
     relay, paths = Relay(server.client), sorted(folder.glob("*.spool"))
     relay.ship(paths)
-    assert all([relay.close_dead(path) for path in paths])
+    assert all([relay.finish(path) for path in paths])
 
 
 def comparable(tree: dict[str, Any]) -> dict[str, Any]:
     """A snapshot without what no two runs of a script share: ids, the clock, and files that name them."""
     runs, models = tree["runs"], tree["models"]
-    names = {run_id: run["info"][0] for run_id, run in runs.items()} | {model_id: "model" for model_id in models}
+    names = {run_id: run["info"][0] for run_id, run in runs.items()} | dict.fromkeys(models, "model")
 
     def plain(value: object) -> object:
         text = str(value)
@@ -56,7 +56,11 @@ def comparable(tree: dict[str, Any]) -> dict[str, Any]:
         return text
 
     def files(found: dict[str, str]) -> list[object]:
-        return [(name, digest) for name, digest in found.items() if Path(name).name not in ("MLmodel", "estimator.html", "cv_results.csv")]
+        return [
+            (name, digest)
+            for name, digest in found.items()
+            if Path(name).name not in ("MLmodel", "estimator.html", "cv_results.csv")
+        ]
 
     def run(each: dict[str, Any]) -> object:
         set_times = {key: points for key, points in each["history"].items() if points[0][0] < 1_750_000_000_000}

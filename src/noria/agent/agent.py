@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from noria import process
 from noria.agent.relay import Relay
+from noria.client import disk
 from noria.client.http import Server
 from noria.door import job_token
 from noria.errors import NoriaError, Unavailable
@@ -30,7 +31,7 @@ from noria.jobs.submit import folder_of, submit
 from noria.jobs.watch import judge, look
 from noria.plugins import Kind
 from noria.process import Answer
-from noria.types import Job
+from noria.types import ENDED, Job
 from noria.wire import jobs as wire
 
 SCHEDULERS: Kind[Dialect] = Kind("noria.jobs.schedulers")
@@ -237,26 +238,41 @@ class Agent:
         if view.exit is not None and time.time() * 1000 - view.exit.ended < _LAG[job.spec.scheduler == "local"] * 1000:
             return
         report = judge(job, view, asked.seen.get(job.scheduler_id), asked.missing.get(job.scheduler_id, 0) >= 3, _now())
-        if report is not None:
-            self._report(job, report)
-            if job.id not in self._open:
-                for path in spools:
-                    self.relay.close_dead(path)
-                    self.relay.forget(path)
+        if report is None or (report.state in ENDED and not self._settled(spools)):
+            return
+        self._report(job, report)
+        if job.id not in self._open:
+            for path in spools:
+                self.relay.forget(path)
+
+    def _settled(self, spools: Sequence[Path]) -> bool:
+        """Ship what is left of spools that nobody writes any more. Whether no file of theirs is still being offered again."""
+        for path in spools:
+            self.relay.finish(path, over=True)
+        return not any(self.relay.retries(path) for path in spools)
 
     def _relay_scripts(self) -> bool:
         """Spools of scripts outside of jobs; one that is done is put aside. Whether there are any."""
         folder = self.home / "spool"
         spools = sorted(folder.glob("*.spool"))
         for path in spools:
-            self.relay.ship([path])
-            if self.relay.close_dead(path):
-                done = folder / "shipped"
-                done.mkdir(exist_ok=True)
-                os.replace(path, done / path.name)
-                shutil.rmtree(path.with_suffix(".files"), ignore_errors=True)
-                self.relay.forget(path)
+            try:
+                self.relay.ship([path])
+                if self.relay.finish(path):
+                    self._put_aside(path, folder / "shipped")
+            except OSError as error:  # One spool that cannot be moved must not hold up the others.
+                self._complain(str(path), f"spool {path} cannot be put aside: {error.strerror}")
         return bool(spools)
+
+    def _put_aside(self, path: Path, shipped: Path) -> None:
+        """Files that the server has are removed; those that it did not take are kept."""
+        files = path.with_suffix(".files")
+        if self.relay.keeps_files(path):
+            disk.move(files, shipped)
+        else:
+            shutil.rmtree(files, ignore_errors=True)
+        disk.move(path, shipped)
+        self.relay.forget(path)
 
 
 def _hold(path: Path) -> int:

@@ -19,6 +19,7 @@ from uuid import uuid4
 
 import msgspec
 
+from noria.client.fluent import _DISK
 from noria.client.spool import Spool, now
 from noria.errors import Invalid, NotFound, Unavailable
 from noria.process import born, whoami
@@ -397,10 +398,14 @@ class Journal:
         try:
             copy.parent.mkdir(exist_ok=True, mode=0o700)
             shutil.copyfile(source, copy)
-            size = copy.stat().st_size
         except OSError as error:
-            copy.unlink(missing_ok=True)
-            raise Unavailable(f"'{path}' could not be copied to {copy.parent} ({error.strerror}).", "Free some space.") from None
+            with suppress(OSError):
+                copy.unlink(missing_ok=True)
+            if error.errno not in _DISK:
+                raise Invalid(f"The file '{source}' cannot be logged ({error.strerror}).", "Check its permissions.") from None
+            spool.lose(f"the file '{source}' ({error.strerror})")
+            return
+        size = copy.stat().st_size
         if model is not None:
             self._put(model.run_id, wire.ModelArtifact(model.model_id, path, stored, size))
         else:

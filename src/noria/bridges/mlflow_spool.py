@@ -27,8 +27,9 @@ from mlflow.store.entities.paged_list import PagedList
 from mlflow.store.model_registry.abstract_store import AbstractStore as AbstractRegistry
 from mlflow.store.tracking.abstract_store import AbstractStore
 from mlflow.utils import search_utils
+from msgspec import structs
 
-from noria.bridges.journal import DEFAULT, NAME_TAG, PENDING, Experiment, Journal, Model, Run, journal
+from noria.bridges.journal import NAME_TAG, PENDING, Experiment, Journal, Model, Run, journal
 from noria.client.fluent import spool_folder
 from noria.client.spool import now
 from noria.errors import AlreadyExists, Invalid, NoriaError, NotFound, Unsupported
@@ -201,7 +202,7 @@ class SpoolStore(AbstractStore):
     def update_run_info(self, run_id: str, run_status: Any, end_time: int | None, run_name: str | None) -> Any:
         if run_name:
             self.journal.batch(run_id, tags={NAME_TAG: run_name})
-        status = entities.RunStatus.to_string(run_status) if isinstance(run_status, int) else run_status
+        status: Any = entities.RunStatus.to_string(run_status) if isinstance(run_status, int) else run_status
         if status == "RUNNING":
             self.journal.resume(run_id)
         elif status == "SCHEDULED":
@@ -429,6 +430,13 @@ class SpoolArtifacts(ArtifactRepository):
         raise _offline("Deleting artifacts")
 
 
+def _refused(what: str) -> Callable[..., Any]:
+    def refuse(self: object, *args: Any, **kwargs: Any) -> Any:
+        raise _offline(what)
+
+    return refuse
+
+
 @_in_its_words
 class SpoolRegistry(AbstractRegistry):
     """mlflow's model registry, as far as a node can know it: models can be registered, and what was is labelled.
@@ -513,9 +521,8 @@ class SpoolRegistry(AbstractRegistry):
 
     def _label(self, name: str, version: str, **labels: Any) -> Any:
         record, known = self._pending(name, version)
-        fields = [getattr(record, field) for field in wire.Register.__struct_fields__[:7]]
-        self._register(wire.Register(*fields[:6], labels.get("tags", {}), labels.get("alias", ""), labels.get("stage", ""),
-                                     labels.get("archive", False)))  # fmt: skip
+        labels = {"version_tags": {}, "alias": "", "stage": "", "archive": False, **labels}
+        self._register(structs.replace(record, **labels))
         return known
 
     def get_model_version(self, name: str, version: str) -> Any:
@@ -525,7 +532,7 @@ class SpoolRegistry(AbstractRegistry):
         return str(self._pending(name, version)[1].source)
 
     def set_model_version_tag(self, name: str, version: str, tag: Any) -> None:
-        self._label(name, version, tags={tag.key: str(tag.value)})
+        self._label(name, version, version_tags={tag.key: str(tag.value)})
 
     def set_registered_model_alias(self, name: str, alias: str, version: str) -> None:
         self._label(name, version, alias=alias)
@@ -536,28 +543,15 @@ class SpoolRegistry(AbstractRegistry):
     def set_registered_model_tag(self, name: str, tag: Any) -> None:
         self.journal.shared(wire.Register(name, "", {tag.key: str(tag.value)}, "", "", "", {}))
 
-
-def _refuse(what: str) -> Callable[..., Any]:
-    def refuse(self: object, *args: Any, **kwargs: Any) -> Any:
-        raise _offline(what)
-
-    return _translated(refuse)
-
-
-for _name, _what in {
-    "update_registered_model": "Changing a registered model",
-    "rename_registered_model": "Renaming a registered model",
-    "delete_registered_model": "Deleting a registered model",
-    "search_registered_models": "Searching the model registry",
-    "get_latest_versions": "Reading the model registry",
-    "delete_registered_model_tag": "Deleting a tag of a registered model",
-    "update_model_version": "Changing the version of a registered model",
-    "delete_model_version": "Deleting the version of a registered model",
-    "search_model_versions": "Searching the model registry",
-    "delete_model_version_tag": "Deleting a tag of a registered model",
-    "delete_registered_model_alias": "Deleting an alias",
-    "get_model_version_by_alias": "Reading an alias",
-}.items():
-    setattr(SpoolRegistry, _name, _refuse(_what))
-
-__all__ = ["DEFAULT", "SpoolArtifacts", "SpoolRegistry", "SpoolStore", "folder_of"]
+    update_registered_model = _refused("Changing a registered model")
+    rename_registered_model = _refused("Renaming a registered model")
+    delete_registered_model = _refused("Deleting a registered model")
+    search_registered_models = _refused("Searching the model registry")
+    get_latest_versions = _refused("Reading the model registry")
+    delete_registered_model_tag = _refused("Deleting a tag of a registered model")
+    update_model_version = _refused("Changing the version of a registered model")
+    delete_model_version = _refused("Deleting the version of a registered model")
+    search_model_versions = _refused("Searching the model registry")
+    delete_model_version_tag = _refused("Deleting a tag of a registered model")
+    delete_registered_model_alias = _refused("Deleting an alias")
+    get_model_version_by_alias = _refused("Reading an alias")

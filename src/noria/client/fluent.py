@@ -7,6 +7,7 @@ run is started by start_run, or by the first call that needs one, and ends with 
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import shutil
 import socket
@@ -14,6 +15,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from struct import Struct
 from time import time
@@ -29,7 +31,22 @@ from noria.errors import Invalid, NotFound, Unavailable
 from noria.process import born, whoami
 from noria.types import RunStatus
 from noria.wire import limits
-from noria.wire.spools import FORMAT, FRAME, Artifact, Begin, Dataset, End, Header, Log, Params, Record, Rewind, Tags
+from noria.wire.spools import (
+    FORMAT,
+    FRAME,
+    LIMIT,
+    Artifact,
+    Begin,
+    Dataset,
+    End,
+    Header,
+    Log,
+    Params,
+    Record,
+    Rewind,
+    Tags,
+    too_long,
+)
 
 _stack: list[ActiveRun] = []
 _lock = threading.RLock()
@@ -43,6 +60,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _pack = FRAME.pack
 _PACKS = [Struct(f"{FRAME.format}{size}s").pack for size in range(128)]  # Frame a short payload in one go.
 _write = os.write
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE}
 
 
 class ActiveRun:
@@ -90,11 +108,20 @@ class ActiveRun:
     def log_file(self, source: Path, path: str) -> None:
         """A copy is kept beside the spool: the file may change as soon as this returns."""
         path = limits.artifact_path(path)
-        stored = uuid4().hex
-        self.spool.files.mkdir(exist_ok=True, mode=0o700)
-        copy = self.spool.files / stored
-        shutil.copyfile(source, copy)
-        self._append(Artifact(path, f"{self.spool.files.name}/{stored}", copy.stat().st_size))
+        copy = self.spool.files / uuid4().hex
+        try:
+            self.spool.files.mkdir(exist_ok=True, mode=0o700)
+            shutil.copyfile(source, copy)
+        except OSError as error:
+            with suppress(OSError):
+                copy.unlink(missing_ok=True)
+            if error.errno not in _DISK:
+                raise Invalid(
+                    f"The file {str(source)!r} cannot be logged ({error.strerror}).", "Check its permissions."
+                ) from None
+            self.spool.lose(f"the file {str(source)!r} ({error.strerror})")
+            return
+        self._append(Artifact(path, f"{copy.parent.name}/{copy.name}", copy.stat().st_size))
 
     def end(self, status: RunStatus = "FINISHED") -> None:
         """Ends the run; in a job the exit code decides instead, so only the spool is closed."""
@@ -234,7 +261,12 @@ def log(
     _last = step
     payload = _encode((_LOG, step, time() if timestamp is None else timestamp, metrics))
     size = len(payload)
-    data = _PACKS[size](size, crc32(payload), payload) if size < 128 else _pack(size, crc32(payload)) + payload
+    if size < 128:
+        data = _PACKS[size](size, crc32(payload), payload)
+    elif size <= LIMIT:
+        data = _pack(size, crc32(payload)) + payload
+    else:
+        raise too_long(size)
     try:
         written = _write(_fd, data)
     except OSError:

@@ -12,7 +12,7 @@ from msgspec import structs
 from sqlalchemy import Connection, delete, func, select, update
 
 from noria.errors import Invalid, NoriaError, WrongVersion
-from noria.store import experiments, logged_models, metrics, registry, rows, runs
+from noria.store import experiments, logged_models, metrics, registry, runs
 from noria.store.experiments import now
 from noria.store.schema import experiment, experiment_tag, logged_model, model_version, registered_model, run, spool, tag
 from noria.types import Dataset, DatasetInput, ModelInput, Param, RunStatus, Tag
@@ -26,6 +26,7 @@ from noria.wire.runs import LogInputs, LogOutputs
 from noria.wire.spools import Artifact, Begin, End, Header, Log, Params, Points, Record, Rewind, Tags
 
 _INT64 = (-(2**63), 2**63 - 1)
+_DAMAGED = "noria.damaged"
 _VERSIONS_TAG = "mlflow.modelVersions"
 _STATUS: set[RunStatus] = {"FINISHED", "FAILED", "KILLED"}
 
@@ -39,23 +40,32 @@ def ship(conn: Connection, request: wire.Ship) -> tuple[wire.Offset, str]:
 
     Offset and records are one transaction, so a relay that died may send the same frames again.
     """
-    known = conn.execute(select(spool).where(spool.c.id == request.spool_id)).first()
+    known = conn.execute(select(spool).where(spool.c.id == request.spool_id).with_for_update()).first()
     at = known.offset if known else 0
     if request.offset != at:
         return wire.Offset(at), ""
-    if wire.whole(request.frames) != len(request.frames):
+    after = at + len(request.frames)
+    end = request.end or after
+    if wire.whole(request.frames) != len(request.frames) or end < after:
         raise Invalid("These frames are damaged or cut short.", "Send whole frames.")
-    records = _records(request.frames)
-    if not records:
+    if end == at:
         return wire.Offset(at), ""
-    run_id = known.run if known else _met(request.spool_id, records[0])
+    records = _records(request.frames)
+    run_id = known.run if known else _met(request.spool_id, records)
     _apply(conn, run_id, records)
-    rows.upsert(conn, spool, [{"id": request.spool_id, "run": run_id, "offset": at + len(request.frames)}])
-    return wire.Offset(at + len(request.frames)), run_id
+    if request.damaged:
+        _note(conn, run_id, request.damaged)
+    # A spool that another server process meets at this moment is refused by its key, and sent again.
+    values = {"id": request.spool_id, "run": run_id, "offset": end}
+    conn.execute(
+        spool.update().where(spool.c.id == request.spool_id).values(offset=end) if known else spool.insert().values(values)
+    )
+    return wire.Offset(end), run_id
 
 
-def _met(spool_id: str, header: Record) -> str:
+def _met(spool_id: str, records: list[Record]) -> str:
     """The run of a spool that is seen for the first time."""
+    header = records[0] if records else None
     if not isinstance(header, Header):
         raise Invalid("The first record of a spool must be its header.", "Send it from its beginning.")
     if header.format != wire.FORMAT:
@@ -114,6 +124,15 @@ def _set_aside(conn: Connection, run_id: str, what: str) -> None:
     if not run_id:
         return
     runs.put_tags(conn, _run(conn, run_id), {"noria.refused": what})
+
+
+def _note(conn: Connection, run_id: str, what: str) -> None:
+    """The run says which bytes of its spools could not be read, all of them."""
+    if not run_id:
+        return
+    key = _run(conn, run_id)
+    said = conn.execute(select(tag.c.value).where(tag.c.run == key, tag.c.key == _DAMAGED)).scalar()
+    runs.put_tags(conn, key, {_DAMAGED: limits.cut(f"{said}; {what}" if said else what, limits.TAG_VALUE)})
 
 
 def _run(conn: Connection, run_id: str) -> int:

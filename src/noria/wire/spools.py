@@ -1,13 +1,16 @@
 """The spool: the format of its records, and how they are shipped.
 
 A spool is a file of frames. A frame is 4 bytes length, 4 bytes CRC-32 of the payload (both little-endian), and the
-payload, one record in MessagePack. The first record is a `Header`. A reader stops at the first frame that is cut
-short or damaged: what comes before it is whole.
+payload, one record in MessagePack. The first record is a `Header`, and so is the second, the same again: everything else
+hangs on it. A reader that comes upon damage goes on at the next place where a whole frame begins; what lies between is
+counted and set aside, never guessed.
 """
 
 from __future__ import annotations
 
+import re
 import struct
+import sys
 from collections.abc import Iterator
 from typing import Literal
 from zlib import crc32
@@ -15,14 +18,18 @@ from zlib import crc32
 import msgspec
 from msgspec import Struct
 
+from noria.errors import Invalid
 from noria.types import DatasetInput, ModelOutput, RunStatus
 from noria.wire.endpoint import OWN, Endpoint
 from noria.wire.logged_models import Status as ModelStatus
 
 FORMAT = 1
 LIMIT = 16 * 2**20
-"""A longer frame is taken for damage."""
+"""Bytes of a payload. What claims to be longer is damage."""
 FRAME = struct.Struct("<II")
+_LEAST = 2  # An array's head and the tag. Without it, zeros would be frames of length 0 with the right checksum.
+_LIKELY = re.compile(rb"(?s)(?=.{3}[\x00\x01].{4}[\x90-\x9f][\x00-\x7f])")
+"""Where a frame may begin: a length within the limit, and a payload that is a short array with a tag."""
 
 
 class Header(Struct, frozen=True, array_like=True, tag=0):
@@ -198,40 +205,61 @@ _decoder = msgspec.msgpack.Decoder(Record)
 
 
 def frame(record: Record) -> bytes:
+    """Raises Invalid for a record that no reader would take."""
     payload = _encode(record)
+    if len(payload) > LIMIT:
+        raise too_long(len(payload))
     return FRAME.pack(len(payload), crc32(payload)) + payload
 
 
-def placed(data: bytes | memoryview) -> Iterator[tuple[int, Record]]:
-    """The records of whole frames, each with the place where its frame begins.
-
-    Raises msgspec.DecodeError for a record of a format that this release does not know.
-    """
-    view, start = memoryview(data), 0
-    while start < len(view):
-        length, _ = FRAME.unpack_from(view, start)
-        end = start + FRAME.size + length
-        yield start, _decoder.decode(view[start + FRAME.size : end])
-        start = end
+def too_long(size: int) -> Invalid:
+    return Invalid(f"One call may log {LIMIT >> 20} MiB, and this one has {size / 2**20:.1f}.", "Split it into several calls.")
 
 
-def whole(data: bytes | memoryview, limit: int | None = None) -> int:
+def whole(data: bytes | bytearray | memoryview, limit: int | None = None) -> int:
     """The length in bytes of the whole, undamaged frames that `data` begins with, at most `limit` (at least one frame)."""
     view, end = memoryview(data), 0
     while end + FRAME.size <= len(view):
         length, checksum = FRAME.unpack_from(view, end)
         after = end + FRAME.size + length
-        if length > LIMIT or after > len(view) or crc32(view[end + FRAME.size : after]) != checksum:
+        if not _LEAST <= length <= LIMIT or after > len(view) or (limit is not None and end and after > limit):
             break
-        if limit is not None and end and after > limit:
+        if crc32(view[end + FRAME.size : after]) != checksum:
             break
         end = after
     return end
 
 
+def resume(data: bytes, start: int = 0, stop: int = sys.maxsize) -> int:
+    """The first place from `start` on and before `stop` where a whole frame begins; -1 if there is none.
+
+    A checksum is computed only where a length and a record's head stand, so that even a long stretch of damage is soon passed.
+    """
+    view = memoryview(data)
+    likely = _LIKELY.finditer(data, start, min(stop + FRAME.size + _LEAST - 1, len(data)))
+    return next((each.start() for each in likely if whole(view[each.start() :], 1)), -1)
+
+
+def tagged(data: bytes | bytearray | memoryview) -> Iterator[tuple[int, int, int]]:
+    """Tag, beginning and end of each whole frame, and nothing decoded: who only passes frames on need not know them all."""
+    start, view = 0, memoryview(data)
+    while start < len(view):
+        length, _ = FRAME.unpack_from(view, start)
+        end = start + FRAME.size + length
+        yield view[start + FRAME.size + 1], start, end
+        start = end
+
+
+def decode(payload: bytes | memoryview) -> Record:
+    """One record. Raises msgspec.DecodeError for one of a format that this release does not know."""
+    record: Record = _decoder.decode(payload)
+    return record
+
+
 def records(data: bytes | memoryview) -> Iterator[Record]:
     """The records of whole frames. Raises msgspec.DecodeError for a record of a format that this release does not know."""
-    return (record for _, record in placed(data))
+    view = memoryview(data)
+    return (_decoder.decode(view[start + FRAME.size : end]) for _, start, end in tagged(view))
 
 
 class Key(Struct, frozen=True):
@@ -245,11 +273,17 @@ class Offset(Struct, frozen=True):
 
 
 class Ship(Struct, frozen=True):
-    """Frames from `offset` on. If the server has another offset it changes nothing and answers with its own."""
+    """What lies in a spool from `offset` on. If the server has another offset it changes nothing and answers with its own.
+
+    `end` is where the spool goes on; 0: right behind the frames. If it is farther on, what lies between is damaged, and
+    `damaged` says in words what is missing; it is kept with the run.
+    """
 
     spool_id: str
     offset: int
     frames: bytes
+    end: int = 0
+    damaged: str = ""
 
 
 class Flush(Struct, frozen=True):
@@ -266,4 +300,5 @@ OFFSET = Endpoint("GET", f"{OWN}/spools/offset", Key, Offset)
 SHIP = Endpoint("POST", f"{OWN}/spools/ship", Ship, Offset, "msgpack")
 FLUSH = Endpoint("POST", f"{OWN}/spools/flush", Flush, Flushed)
 
-State = Literal["open", "drained", "damaged"]
+State = Literal["open", "whole", "torn", "damaged"]
+"""Of a spool's file: more may come; nothing is missing; its last record is cut short; bytes in the middle are unreadable."""
