@@ -10,6 +10,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import ViewType
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 Tree = dict[str, Any]
 
@@ -82,6 +83,8 @@ def _model(client: MlflowClient, uri: str, model: Any, contents: bool) -> Tree:
 
 def _files(uri: str, root: str) -> dict[str, str]:
     """The digest of each file by its path."""
+    if not get_artifact_repository(root, tracking_uri=uri).list_artifacts():
+        return {}
     folder = Path(download_artifacts(artifact_uri=root, tracking_uri=uri))
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()

@@ -192,7 +192,7 @@ class Journal:
         self.lock = threading.RLock()
         self._known = Known()
         self._spools: dict[str, Spool] = {}
-        self._pid = os.getpid()
+        self._pid, self._latest = os.getpid(), 0
         self._told = {each for each in (os.environ.get("NORIA_RUN_ID"), os.environ.get("MLFLOW_RUN_ID")) if each}
         if self._job_run:
             self._known.runs[self._job_run] = self._of_job()
@@ -422,10 +422,11 @@ class Journal:
             self._pid, self._spools = os.getpid(), {}
         if run_id not in self._spools:
             in_job = bool(run_id) and run_id == self._job_run
+            self._latest = max(now(), self._latest + 1)  # Spools are shipped in the order of their times.
             header = wire.Header(
                 wire.FORMAT, uuid4().hex, run_id, os.environ.get("NORIA_JOB_ID", "") if in_job else "",
                 int(os.environ.get("NORIA_ATTEMPT", "0")) if in_job else 0, int(os.environ.get("RANK", "0")) if in_job else 0,
-                socket.gethostname(), self._pid, born(self._pid), now())  # fmt: skip
+                socket.gethostname(), self._pid, born(self._pid), self._latest)  # fmt: skip
             try:
                 self._spools[run_id] = Spool(self.folder, header)
             except OSError as error:

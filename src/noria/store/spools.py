@@ -27,6 +27,8 @@ from noria.wire.spools import Artifact, Begin, End, Header, Log, Params, Points,
 
 _INT64 = (-(2**63), 2**63 - 1)
 _DAMAGED = "noria.damaged"
+_UNBEGUN = "noria.unbegun"
+"""Of a run that was met before the spool in which it begins."""
 _VERSIONS_TAG = "mlflow.modelVersions"
 _STATUS: set[RunStatus] = {"FINISHED", "FAILED", "KILLED"}
 
@@ -140,7 +142,7 @@ def _run(conn: Connection, run_id: str) -> int:
     found = conn.execute(select(run.c.id).where(run.c.uuid == run_id)).scalar()
     if found is None:
         limits.run_id(run_id)  # A spool without a run has nothing to say of one.
-        runs.insert_run(conn, run_id, 0, "", "", now(), {})
+        runs.insert_run(conn, run_id, 0, "", "", now(), {_UNBEGUN: "true"})
         found = conn.execute(select(run.c.id).where(run.c.uuid == run_id)).scalar_one()
     return int(found)
 
@@ -151,7 +153,12 @@ def _begin(conn: Connection, run_id: str, record: Begin) -> None:
         owner = experiments.named(conn, record.experiment)
         runs.insert_run(conn, run_id, owner, record.run_name, record.user, record.start_time, record.tags)
         return
-    runs.reopen(conn, run_id)
+    if conn.execute(delete(tag).where(tag.c.run == found, tag.c.key == _UNBEGUN)).rowcount:
+        owner = experiments.named(conn, record.experiment)
+        values = {"experiment": owner, "user_id": record.user, "start_time": record.start_time}
+        conn.execute(update(run).where(run.c.id == found).values(values))
+    else:
+        runs.reopen(conn, run_id)
     runs.put_tags(conn, found, {**record.tags, **({runs.NAME_TAG: record.run_name} if record.run_name else {})})
 
 
