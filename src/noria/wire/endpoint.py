@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
+from functools import cache
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from noria.errors import Invalid
+from noria.wire.fit import aliases, fit, parse
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -49,46 +50,27 @@ def encode(endpoint: Endpoint[Any, Any], value: object) -> bytes:
 
 
 def decode(kind: type[Q], body: bytes, codec: str = "json") -> Q:
-    """A body as a Struct. Numbers may come as text and 1.0 as 1, as MLflow takes them; bare NaN and Infinity are understood.
-
-    Raises Invalid with the place in the body.
-    """
-    try:
-        if codec == "msgpack":
+    """A body as a Struct, read as MLflow reads one (see fit). Raises Invalid with the place in the body."""
+    if codec == "msgpack":
+        try:
             return msgspec.msgpack.decode(body, type=kind)
-        return msgspec.json.decode(body or b"{}", type=kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise Invalid(_sentence(error)) from None
-    except msgspec.DecodeError as error:
-        return _decode_bare(kind, body, error)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise Invalid(f"The body is not what was expected: {error}.", "Use the same release on both sides.") from None
+    decoder, unusual = _decoder(kind)
+    if not any(mark in body for mark in unusual):
+        try:
+            return decoder.decode(body or b"{}")
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            pass  # The patient reading finds out what is wrong, if anything is.
+    return fit(kind, parse(body))
 
 
-def _decode_bare(kind: type[Q], body: bytes, first: msgspec.DecodeError) -> Q:
-    # msgspec refuses bare NaN, which the json module of other clients writes.
-    try:
-        return msgspec.convert(json.loads(body), kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise Invalid(_sentence(error)) from None
-    except (ValueError, RecursionError):
-        raise Invalid(f"The body is not valid JSON: {first}.", "Send a JSON object.") from None
+@cache
+def _decoder(kind: type[Q]) -> tuple[msgspec.json.Decoder[Q], tuple[bytes, ...]]:
+    """The fast decoder, and what must not be in a body for it: an escaped NUL, or a name in its other spelling."""
+    return msgspec.json.Decoder(kind, strict=False), (rb"\u0000", *sorted(aliases(kind)))
 
 
 def convert(kind: type[Q], values: dict[str, object]) -> Q:
     """Query parameters as a Struct."""
-    try:
-        return msgspec.convert(values, kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise Invalid(_sentence(error)) from None
-
-
-def _sentence(error: msgspec.ValidationError) -> str:
-    """MLflow's wording, which its own clients and tests match."""
-    text = str(error)
-    missing = re.match(r"Object missing required field `(\w+)`(?: - at `\$\.?(.*)`)?", text)
-    if missing:
-        name = ".".join(part for part in (missing[2], missing[1]) if part)
-        return (f"Missing value for required parameter '{name}'. See the API docs for more information about request "
-                "parameters.")  # fmt: skip
-    what, _, where = text.partition(" - at `$")
-    name = where.rstrip("`").lstrip(".") or "request body"
-    return f"Invalid value for parameter '{name}' supplied: {what}."
+    return fit(kind, values)
