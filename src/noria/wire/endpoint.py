@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import Struct
@@ -56,17 +56,17 @@ def decode(kind: type[Q], body: bytes, codec: str = "json") -> Q:
             return msgspec.msgpack.decode(body, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise Invalid(f"The body is not what was expected: {error}.", "Use the same release on both sides.") from None
-    decoder, unusual = _decoder(kind)
+    decoder, unusual = _decoder(cast(Any, kind))
     if not any(mark in body for mark in unusual):
         try:
-            return decoder.decode(body or b"{}")
+            return decoder.decode(body or b"{}")  # type: ignore[no-any-return]
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             pass  # The patient reading finds out what is wrong, if anything is.
     return fit(kind, parse(body))
 
 
 @cache
-def _decoder(kind: type[Q]) -> tuple[msgspec.json.Decoder[Q], tuple[bytes, ...]]:
+def _decoder(kind: Any) -> tuple[msgspec.json.Decoder[Any], tuple[bytes, ...]]:
     """The fast decoder, and what must not be in a body for it: an escaped NUL, or a name in its other spelling."""
     return msgspec.json.Decoder(kind, strict=False), (rb"\u0000", *sorted(aliases(kind)))
 

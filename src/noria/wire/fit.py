@@ -30,7 +30,7 @@ def parse(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise Invalid(f"The body is not valid JSON: {error}.", "Send a JSON object.") from None
     if not isinstance(value, dict):
-        raise Invalid(f"The body is {_kind(value)}, not a JSON object.", "Send a JSON object.")
+        raise Invalid("The body is JSON, but not an object.", "Send a JSON object.")
     return value
 
 
@@ -39,10 +39,6 @@ def _finite(text: str) -> float:
     if math.isinf(value):
         raise ValueError(f"{text[:40]} is out of range")
     return value
-
-
-def _kind(value: object) -> str:
-    return "null" if value is None else f"a {type(value).__name__}"
 
 
 def fit(kind: type[Q], value: object, path: str = "") -> Q:
@@ -114,7 +110,8 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     try:
         return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError:
-        raise wrong(where, value) from None
+        large = isinstance(value, int) and not -(2**63) <= value < 2**63
+        raise wrong(where, value, "It does not fit into 64 bits." if large else "") from None
 
 
 def _check_text(text: str, where: str) -> None:

@@ -47,7 +47,7 @@ def key(name: str, what: str = "metric", path: str = "") -> str:
     if not _KEY.fullmatch(name):
         raise wrong(where, name, _CHARACTERS)
     plain(name, where)
-    return fits(name, KEY, _LENGTH_NAMES.get(what, "key"))
+    return fits(name, KEY, _LENGTH_NAMES.get(what, where))
 
 
 def plain(name: str, where: str) -> str:

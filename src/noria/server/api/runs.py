@@ -38,6 +38,7 @@ ROUTES = [
     write(wire.LOG_BATCH, runs.log_batch, _batch),
     write(wire.LOG_INPUTS, runs.log_inputs),
     write(wire.LOG_OUTPUTS, runs.log_outputs),
+    write(wire.LOG_MODEL, runs.log_model),
     write(wire.SET_TAG, runs.set_tag, _changed),
     write(wire.DELETE_TAG, runs.delete_tag),
     read(wire.GET_HISTORY, runs.get_history),
