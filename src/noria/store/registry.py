@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from msgspec import structs
 from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, exists, func, select, true, update
 from sqlalchemy.exc import IntegrityError
 
@@ -335,7 +336,8 @@ def _resolve_version(clause: filters.Comparison) -> ColumnElement[bool]:
         )
     texts: dict[str, ColumnElement[Any]] = {"name": _model.c.name, "run_id": _version.c.run_id, "source_path": _version.c.source}
     if clause.left.key == "version_number":
-        return filters.number_condition(_version.c.version, clause)
+        value = float(clause.value) if isinstance(clause.value, str) and clause.value.isdigit() else clause.value
+        return filters.number_condition(_version.c.version, structs.replace(clause, value=value))
     if clause.left.key not in texts:
         raise filters.unknown(clause.left, [*texts, "version_number"])
     return filters.text_condition(texts[clause.left.key], clause)

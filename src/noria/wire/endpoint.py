@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import zlib
 from functools import cache
 from typing import Any, Generic, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import Struct
 
-from noria.errors import Invalid
+from noria.errors import Invalid, TooLarge
 from noria.wire.fit import aliases, fit, parse
 
 Q = TypeVar("Q")
@@ -69,6 +70,26 @@ def decode(kind: type[Q], body: bytes, codec: str = "json") -> Q:
 def _decoder(kind: Any) -> tuple[msgspec.json.Decoder[Any], tuple[bytes, ...]]:
     """The fast decoder, and what must not be in a body for it: an escaped NUL, or a name in its other spelling."""
     return msgspec.json.Decoder(kind, strict=False), (rb"\u0000", *sorted(aliases(kind)))
+
+
+def unpacked(body: bytes, encoding: str, limit: int) -> bytes:
+    """A body as it was before its Content-Encoding; TooLarge before it is over `limit` bytes, so that no small body becomes a large one."""
+    if encoding in ("", "identity"):
+        return body
+    if encoding != "gzip":
+        raise Invalid(
+            f"The body's Content-Encoding is '{encoding[:40]}', which this server does not read.", "Send gzip, or none."
+        )
+    stream = zlib.decompressobj(wbits=31)
+    try:
+        found = stream.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise Invalid(f"The body is not gzip, as its Content-Encoding says ({error}).", "Leave that header out.") from None
+    if len(found) > limit:
+        raise TooLarge(f"The request's body is over {limit >> 20} MiB when unpacked.", "Split it up.")
+    if not stream.eof or stream.unused_data:
+        raise Invalid("The gzip body is not one whole stream.", "Send it again.")
+    return found
 
 
 def convert(kind: type[Q], values: dict[str, object]) -> Q:

@@ -67,7 +67,7 @@ def moment(timestamp: int, name: str, value: object, path: str = "timestamp") ->
 
 def fits(text: str, limit: int, what: str) -> str:
     if len(text) > limit:
-        raise Invalid(f"'{what}' exceeds the maximum length of {limit} characters", "Shorten it.")
+        raise Invalid(f"'{what}' exceeds the maximum length of {limit} characters", f"It has {len(text)}: shorten it.")
     return text
 
 
