@@ -12,7 +12,7 @@ from struct import Struct as Layout
 from typing import Any, NamedTuple
 
 import numpy as np
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from sqlalchemy import Connection, delete, func, select
 
 from noria.store import chunks, rows
@@ -334,8 +334,8 @@ def everything(conn: Connection, run: int, key: str) -> Points:
 
 def curve(conn: Connection, run: int, asked: wire.Curve) -> wire.Points:
     """One metric's points as columns, in the order (step, timestamp); with `pixels`, no more than fit on so many."""
-    low = asked.start_step if asked.start_step is not None else -(2**63)
-    high = asked.end_step if asked.end_step is not None else 2**63 - 1
+    low = asked.start_step if asked.start_step is not UNSET else -(2**63)
+    high = asked.end_step if asked.end_step is not UNSET else 2**63 - 1
     inside = [each for each in _chunks(conn, run, asked.key) if each.max_step >= low and each.min_step <= high]
     tail = _tail(conn, run, asked.key)
     total = sum(each.count for each in inside) + tail.size

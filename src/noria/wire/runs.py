@@ -121,8 +121,8 @@ class Curve(Struct, frozen=True):
     run_id: str
     key: str
     pixels: int = 0
-    start_step: int | None = None
-    end_step: int | None = None
+    start_step: int | UnsetType = UNSET
+    end_step: int | UnsetType = UNSET
 
 
 class Points(Struct, frozen=True):
