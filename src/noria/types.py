@@ -48,7 +48,7 @@ class Param(Struct, frozen=True):
     value: str = ""
 
 
-class Metric(Struct, frozen=True):
+class Metric(Struct, frozen=True, gc=False):
     """One point. `model_id` and the data set are those that it is about; `run_id` stands where the points of several runs do."""
 
     key: Name

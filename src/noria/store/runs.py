@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 from uuid import uuid4
 
 import msgspec
 from msgspec import UNSET
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exists, func, insert, not_, null, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from noria.errors import Invalid, NotFound
 from noria.store import experiments, filters, logged_models, metrics, names, page, rows
+from noria.store.chunks import Points
 from noria.store.schema import dataset, latest, param, run, run_model, tag
 from noria.types import (
     DatasetInput,  # fmt: skip
@@ -200,9 +202,7 @@ def put_tags(conn: Connection, key: int, tags: dict[str, str]) -> None:
 def put_params(conn: Connection, uuid: str, key: int, params: dict[str, str]) -> None:
     """Params are written once: the same value again is fine, another one is Invalid."""
     fresh = {name: limits.cut(value, limits.PARAM_VALUE) for name, value in params.items()}
-    conn.execute(
-        upsert(param).on_conflict_do_nothing(), [{"run": key, "key": name, "value": value} for name, value in fresh.items()]
-    )
+    rows.keep(conn, param, [{"run": key, "key": name, "value": value} for name, value in fresh.items()])
     found = conn.execute(select(param.c.key, param.c.value).where(param.c.run == key, param.c.key.in_(fresh)))
     kept = {each.key: each.value for each in found}
     other = [{"key": k, "old_value": kept[k], "new_value": v} for k, v in fresh.items() if kept.get(k, v) != v]
@@ -221,20 +221,54 @@ def _changed(uuid: str, other: list[dict[str, str]]) -> Invalid:
 
 def keep_params(conn: Connection, key: int, params: dict[str, str]) -> None:
     """Params from a spool: a job that is tried again logs its params again, and the first values stand."""
-    fresh = [{"run": key, "key": name, "value": limits.cut(value, limits.PARAM_VALUE)} for name, value in params.items()]
-    if fresh:
-        conn.execute(upsert(param).on_conflict_do_nothing(), fresh)
+    rows.keep(
+        conn, param, [{"run": key, "key": name, "value": limits.cut(value, limits.PARAM_VALUE)} for name, value in params.items()]
+    )
+
+
+def packed(request: wire.LogBatch | wire.LogMetric) -> metrics.Append | None:
+    """A request that has metrics alone, as the store takes them all at once; None for any other."""
+    if isinstance(request, wire.LogMetric):
+        return None if request.model_id else _append_of(request.run_id or request.run_uuid, [_point(request)])
+    if request.params or request.tags or not request.metrics or any(each.model_id for each in request.metrics):
+        return None
+    _check_batch(request)
+    return _append_of(request.run_id, request.metrics)
+
+
+def _append_of(uuid: str, points: list[Metric]) -> metrics.Append:
+    values: list[Any] = [each.value for each in points]
+    times, steps = [each.timestamp for each in points], [each.step for each in points]
+    try:
+        try:
+            body = metrics.columns(values, times, steps)
+        except struct.error:
+            body = metrics.columns(map(float, values), times, steps)  # Some are "NaN" or "Infinity".
+    except struct.error:
+        raise Invalid(
+            "Invalid value for parameter 'metrics' supplied: a timestamp or step is not in the range of 64 bits."
+        ) from None
+    return metrics.Append(uuid, "\n".join([each.key for each in points]), body)
+
+
+_key = lru_cache(1 << 16)(limits.key)
 
 
 def log_metric(conn: Connection, request: wire.LogMetric) -> None:
-    limits.key(request.key)
-    limits.moment(request.timestamp, request.key, request.value)
-    uuid = request.run_id or request.run_uuid
-    key = row(conn, uuid, active=True).id
-    metrics.append(conn, key, [(request.key, request.value, request.timestamp, request.step)])
-    if request.model_id:
-        logged_models.keep_metrics(conn, uuid, [Metric(request.key, number(request.value), request.timestamp, request.step,
-                                                       request.dataset_name, request.dataset_digest, request.model_id)])  # fmt: skip
+    uuid, point = request.run_id or request.run_uuid, _point(request)
+    _log(conn, _append_of(uuid, [point]))
+    logged_models.keep_metrics(conn, uuid, [point])
+
+
+def _point(request: wire.LogMetric) -> Metric:
+    if request.timestamp < 0:
+        limits.moment(request.timestamp, request.key, request.value)
+    return Metric(_key(request.key), number(request.value), request.timestamp, request.step, request.dataset_name,
+                  request.dataset_digest, request.model_id)  # fmt: skip
+
+
+def _log(conn: Connection, batch: metrics.Append) -> None:
+    metrics.insert(conn, [(row(conn, batch.uuid, active=True).id, batch.names, batch.body)])
 
 
 def log_param(conn: Connection, request: wire.LogParam) -> None:
@@ -260,8 +294,8 @@ def log_batch(conn: Connection, request: wire.LogBatch) -> None:
         put_params(conn, request.run_id, key, {each.key: each.value for each in request.params})
     if request.tags:
         put_tags(conn, key, {each.key: each.value for each in request.tags})
-    metrics.append(conn, key, [(each.key, float(each.value), each.timestamp, each.step) for each in request.metrics])
-    if any(each.model_id for each in request.metrics):
+    if request.metrics:
+        _log(conn, _append_of(request.run_id, request.metrics))
         logged_models.keep_metrics(conn, request.run_id, request.metrics)
 
 
@@ -269,12 +303,20 @@ def _check_batch(request: wire.LogBatch) -> None:
     limits.run_id(request.run_id)
     limits.batch(metrics=request.metrics, params=request.params, tags=request.tags)
     for place, each in enumerate(request.metrics):
-        limits.key(each.key, path=f"metrics[{place}].name")
-        limits.moment(each.timestamp, each.key, each.value, f"metrics[{place}].timestamp")
+        _check_key(each.key, "metric", f"metrics[{place}].name")
+        if each.timestamp < 0:
+            limits.moment(each.timestamp, each.key, each.value, f"metrics[{place}].timestamp")
     for place, entry in enumerate(request.params):
-        limits.key(entry.key, "param", f"params[{place}].key")
+        _check_key(entry.key, "param", f"params[{place}].key")
     for place, label in enumerate(request.tags):
-        limits.key(label.key, "tag", f"tags[{place}].key")
+        _check_key(label.key, "tag", f"tags[{place}].key")
+
+
+def _check_key(name: str, what: str, path: str) -> None:
+    try:
+        _key(name, what)
+    except Invalid:
+        limits.key(name, what, path)  # The same again, with the place in the request.
 
 
 def log_model(conn: Connection, request: wire.LogModel) -> None:
@@ -349,16 +391,20 @@ def _put_models(conn: Connection, key: int, direction: str, models: list[ModelOu
 
 
 def get_history(conn: Connection, request: wire.GetHistory) -> wire.History:
-    points = metrics.history(conn, row(conn, request.run_id or request.run_uuid).id, request.metric_key)
     start = page.offset(request.page_token)
-    size = page.size(request.max_results, 25_000) if request.max_results else len(points)
-    chosen = points[start : start + size]
-    more = page.token(start + size) if start + size < len(points) else ""
-    return wire.History([Metric(key, clamped(value), timestamp, step) for key, value, timestamp, step in chosen], more)
+    size = page.size(request.max_results, 25_000) if request.max_results else 2**31
+    key = row(conn, request.run_id or request.run_uuid).id
+    points, more = metrics.history(conn, key, request.metric_key, start, size)
+    return wire.History(_metrics(request.metric_key, points), page.token(start + size) if more else "")
+
+
+def _metrics(key: str, points: Points) -> list[Metric]:
+    columns = metrics.numbers(points.values, clamped), points.times.tolist(), points.steps.tolist()
+    return [Metric(key, value, time, step) for value, time, step in zip(*columns, strict=True)]
 
 
 def curve(conn: Connection, request: wire.Curve) -> wire.Points:
-    return metrics.curve(conn, row(conn, request.run_id).id, request.key)
+    return metrics.curve(conn, row(conn, request.run_id).id, request)
 
 
 def search(conn: Connection, request: wire.Search) -> wire.Found:
