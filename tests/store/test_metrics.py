@@ -96,7 +96,9 @@ def test_readers_see_the_points_that_hold_each_once_in_order(store: Store, steps
         assert (key in listed) == bool(own)
         if own:
             top = max(own, key=lambda p: (p[3], p[2], -math.inf if math.isnan(p[1]) else p[1]))
-            assert (listed[key].step, listed[key].timestamp) == (top[3], top[2]) and bits(listed[key].value) == bits(top[1])
+            assert (listed[key].step, listed[key].timestamp) == (top[3], top[2]) and bits(listed[key].value) == bits(
+                clamped(top[1])
+            )
 
 
 @given(st.lists(st.tuples(st.floats(), st.integers(-(2**63), 2**63 - 1), st.integers(-(2**63), 2**63 - 1)), min_size=1))
