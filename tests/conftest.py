@@ -104,7 +104,9 @@ def postgres() -> Iterator[str]:
         user = pwd.getpwnam("postgres")
         os.chown(folder, user.pw_uid, user.pw_gid)
         options |= {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    subprocess.run([f"{programs}/initdb", "-D", folder / "data", "-A", "trust", "-U", "noria", "-E", "UTF8"], check=True, **options)
+    subprocess.run(
+        [f"{programs}/initdb", "-D", folder / "data", "-A", "trust", "-U", "noria", "-E", "UTF8"], check=True, **options
+    )
     settings = ["-k", str(folder), "-c", "listen_addresses="]
     server = subprocess.Popen([f"{programs}/postgres", "-D", folder / "data", *settings], stderr=subprocess.DEVNULL, **options)
     ready = [f"{programs}/pg_isready", "-q", "-h", folder]

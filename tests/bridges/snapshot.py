@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -77,6 +79,7 @@ def _model(client: MlflowClient, uri: str, model: Any, contents: bool) -> Tree:
         "info": (model.name, model.model_type, model.source_run_id, str(model.status)),
         "params": dict(model.params or {}),
         "tags": dict(model.tags or {}),
+        "metrics": sorted((each.key, each.value, each.step, each.timestamp) for each in model.metrics or []),
         "files": _files(uri, model.artifact_location) if contents else None,
     }
 
@@ -114,3 +117,9 @@ def registry(uri: str) -> Tree:
         }
         for model in client.search_registered_models()
     }
+
+
+def same(first: object, second: object) -> None:
+    """Assert that two snapshots are equal; the failure shows the lines in which they differ."""
+    one, other = (json.dumps(each, indent=1, sort_keys=True, default=str).splitlines() for each in (first, second))
+    assert one == other, "\n".join(difflib.unified_diff(one, other, lineterm="", n=2))

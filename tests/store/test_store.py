@@ -22,7 +22,6 @@ from noria.wire import jobs as jobs_wire
 from noria.wire import runs as wire
 from noria.wire import spools as spools_wire
 
-
 RELEASED = sorted((Path(__file__).parent / "released").glob("*.sql"))
 
 

@@ -104,7 +104,7 @@ def cells(given: Points) -> bytes:
     starts = np.arange(0, given.size, CELL)
     mins, maxs, means = _reduce(given.values, starts)
     columns = (mins, maxs, means, _differ(given.steps[starts]), _differ(given.times[starts]))
-    return zstandard.compress(b"".join(map(_shuffle, columns)))
+    return zstandard.compress(b"".join(_shuffle(column) for column in columns))
 
 
 def decode_cells(body: bytes, count: int) -> Cells:

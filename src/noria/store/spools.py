@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from msgspec import structs
+from msgspec import UNSET, structs
 from sqlalchemy import Connection, delete, func, select, update
 
 from noria.errors import Invalid, NoriaError, WrongVersion
 from noria.store import experiments, logged_models, metrics, registry, runs
 from noria.store.experiments import now
 from noria.store.schema import experiment, experiment_tag, logged_model, model_version, registered_model, run, spool, tag
-from noria.types import Dataset, DatasetInput, ModelInput, Param, RunStatus, Tag
+from noria.types import Dataset, DatasetInput, Metric, ModelInput, Param, RunStatus, Tag, number
 from noria.wire import limits
 from noria.wire import logged_models as models
 from noria.wire import spools as wire
@@ -29,7 +28,6 @@ _INT64 = (-(2**63), 2**63 - 1)
 _DAMAGED = "noria.damaged"
 _UNBEGUN = "noria.unbegun"
 """Of a run that was met before the spool in which it begins."""
-_VERSIONS_TAG = "mlflow.modelVersions"
 _STATUS: set[RunStatus] = {"FINISHED", "FAILED", "KILLED"}
 
 
@@ -93,7 +91,8 @@ def _apply(conn: Connection, run_id: str, records: list[Record]) -> None:
                 batch += _measured(record)
             except Invalid as error:
                 _set_aside(conn, run_id, error.message)
-            continue
+            if not (isinstance(record, Points) and record.model_id):
+                continue
         if batch:
             metrics.append(conn, _run(conn, run_id), batch)
             batch = []
@@ -166,6 +165,13 @@ def _end(conn: Connection, run_id: str, record: End) -> None:
     runs.finish(conn, run_id, record.status if record.status in _STATUS else "FINISHED", record.end_time)
 
 
+def _of_model(conn: Connection, run_id: str, record: Points) -> None:
+    """Points that speak of a logged model are kept with it too."""
+    about = (record.dataset_name or UNSET, record.dataset_digest or UNSET, record.model_id)
+    points = [Metric(key, number(value), time, step, *about) for key, value, time, step in record.points]
+    logged_models.keep_metrics(conn, run_id, points)
+
+
 def _change(conn: Connection, run_id: str, record: wire.Change) -> None:
     key = _run(conn, run_id)
     values: dict[str, Any] = {}
@@ -215,7 +221,7 @@ def _model(conn: Connection, run_id: str, record: wire.Model) -> None:
     if found is None:
         owner = str(experiments.named(conn, record.experiment))
         request = models.Create(owner, record.name, record.model_type, record.run_id, params, given)
-        logged_models.insert(conn, limits.run_id(record.model_id), request, record.created)
+        logged_models.make(conn, limits.run_id(record.model_id), request, record.created)
     else:
         logged_models.set_tags(conn, models.SetTags(record.model_id, given))
         logged_models.log_params(conn, models.LogParams(record.model_id, params))
@@ -240,15 +246,9 @@ def _register(conn: Connection, run_id: str, record: wire.Register) -> None:
 
 
 def _new_version(conn: Connection, record: wire.Register) -> str:
-    request = CreateVersion(record.name, record.source, record.run_id, [], "", record.version_description)
-    version = registry.create_version(conn, request).model_version.version
-    if record.source.startswith("models:/m-"):  # MLflow's client notes it there; on the node it had no number to note.
-        model_id = record.source.removeprefix("models:/").partition("/")[0]
-        info = logged_models.get(conn, models.Key(model_id)).model.info
-        known = next((each.value for each in info.tags if each.key == _VERSIONS_TAG), "[]")
-        value = json.dumps([*json.loads(known), {"name": record.name, "version": version}])
-        logged_models.set_tags(conn, models.SetTags(model_id, [Tag(_VERSIONS_TAG, value)]))
-    return version
+    model_id = record.source.removeprefix("models:/").partition("/")[0] if record.source.startswith("models:/m-") else ""
+    request = CreateVersion(record.name, record.source, record.run_id, [], "", record.version_description, model_id)
+    return registry.create_version(conn, request).model_version.version
 
 
 def _label(conn: Connection, record: wire.Register, version: str) -> None:
@@ -264,8 +264,7 @@ def _version(conn: Connection, record: wire.Register) -> str | None:
     """The newest version of this source."""
     own = model_version
     query = select(func.max(own.c.version)).join(registered_model, own.c.model == registered_model.c.id)
-    query = query.where(registered_model.c.name == record.name, own.c.source == record.source, own.c.run_id == record.run_id)
-    found = conn.execute(query).scalar()
+    found = conn.execute(query.where(registered_model.c.name == record.name, own.c.source == record.source)).scalar()
     return None if found is None else str(found)
 
 
@@ -283,6 +282,7 @@ _APPLY: dict[type, Callable[[Connection, str, Any], None]] = {
     Rewind: lambda conn, run_id, record: metrics.rewind(conn, _run(conn, run_id), record.step),
     wire.Dataset: _dataset,
     End: _end,
+    Points: _of_model,
     wire.Change: _change,
     wire.Inputs: _inputs,
     wire.Outputs: _outputs,

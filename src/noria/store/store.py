@@ -21,6 +21,7 @@ from noria.errors import NoriaError, Unavailable
 from noria.store import database, metrics, runs
 from noria.store.keeper import Keeper
 from noria.store.metrics import Append
+from noria.store.news import News
 from noria.store.schema import run
 
 T = TypeVar("T")
@@ -60,16 +61,16 @@ class Store:
         self._writer = threading.Thread(target=self._write_forever, name="noria-writer", daemon=True)
         self._writer.start()
 
-    def write(self, work: Callable[[Connection], T], future: Any = None) -> Future[T]:
+    def write(self, work: Callable[[Connection], T], future: Any = None) -> Any:
         """Run `work` in a transaction; the future is done when that is on the disk. A NoriaError undoes this work alone.
 
         future: one of an event loop, to be used instead of a new one; all of a loop's are resolved in one call into it.
         """
-        return self._ask(work, future)  # type: ignore[no-any-return]
+        return self._ask(work, future)
 
-    def append(self, batch: Append, future: Any = None) -> Future[None]:
+    def append(self, batch: Append, future: Any = None) -> Any:
         """Keep a batch of metrics. The same as a `write`, but all batches that wait go in with one statement."""
-        return self._ask(batch, future)  # type: ignore[no-any-return]
+        return self._ask(batch, future)
 
     def _ask(self, work: Append | Work | None, future: Any) -> Any:
         future = future if future is not None else Future()
@@ -103,6 +104,10 @@ class Store:
             future.result()
         except Unavailable:
             pass  # A full disk stops what is new, not the reading of what is there.
+
+    def news(self, heard: Callable[[str, bytes], None]) -> News | None:
+        """The way to other server processes at this database; None where there can be none."""
+        return News(self._engine, heard) if self._shared else None
 
     def close(self) -> None:
         """Finish what was asked, then stop."""

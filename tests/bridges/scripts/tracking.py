@@ -59,6 +59,7 @@ assert got.info.status == "FINISHED" and got.data.params["lr"] == "0.1" and got.
 assert [point.step for point in client.get_metric_history(run.info.run_id, "loss")] == list(range(20))
 assert mlflow.artifacts.load_text(f"{got.info.artifact_uri}/texts/hello.txt") == "hello"
 assert {"texts", "config.json", "table.json"} <= {each.path for each in client.list_artifacts(run.info.run_id)}
+assert [each.path for each in client.list_artifacts(run.info.run_id, "texts")] == ["texts/hello.txt"]
 client.set_tag(run.info.run_id, "after", "its end")
 client.update_run(run.info.run_id, name="renamed")
 found = mlflow.search_runs(experiment_names=[experiment], filter_string="metrics.loss < 0.5 and params.depth = '3'")
