@@ -19,7 +19,7 @@ from msgspec import UNSET
 from noria.bridges import places
 from noria.bridges.source import File, LoggedModel, Registered, Run, Series, Source, info
 from noria.client.http import Server
-from noria.errors import Invalid, NoriaError, NotFound
+from noria.errors import Invalid, NoriaError, NotFound, Unavailable
 from noria.types import (
     Alias,
     Dataset,
@@ -67,13 +67,17 @@ class Rest(Server):
     def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> HTTPResponse:
         if self._basic:
             headers["Authorization"] = self._basic
-        return super()._send(method, path, body, headers)
+        try:
+            return super()._send(method, path, body, headers)
+        except Unavailable as error:
+            why = error.message.partition("(")[2].partition(")")[0]
+            raise Unavailable(f"No MLflow server answers at {self.url} ({why})", "Check the address.") from None
 
-    def get(self, path: str, **query: Any) -> dict[str, Any]:
+    def get(self, path: str, /, **query: Any) -> dict[str, Any]:
         given = {key: value for key, value in query.items() if value}
         return self._json(self._request("GET", f"{path}?{urlencode(given, doseq=True)}", None, ""))
 
-    def post(self, path: str, **body: Any) -> dict[str, Any]:
+    def post(self, path: str, /, **body: Any) -> dict[str, Any]:
         return self._json(self._request("POST", path, json.dumps(body), "application/json"))
 
     def _json(self, answer: HTTPResponse) -> dict[str, Any]:
@@ -86,7 +90,7 @@ class Rest(Server):
             raise Invalid(f"What answers at {self.url} is not an MLflow server.", "Check the address.")
         return found
 
-    def pages(self, path: str, name: str, *, get: bool = False, **query: Any) -> Iterator[dict[str, Any]]:
+    def pages(self, path: str, name: str, /, *, get: bool = False, **query: Any) -> Iterator[dict[str, Any]]:
         """The entries `name` of all pages."""
         token = ""
         while True:
