@@ -115,6 +115,7 @@ class Tracking(Source):
     def __init__(self, url: str) -> None:
         super().__init__()
         self._url, self._own = url, threading.local()
+        self._opened: list[Rest] = []
         self._bulk = True
         self._experiments = {
             each["experiment_id"]: each
@@ -127,7 +128,12 @@ class Tracking(Source):
         found: Rest | None = getattr(self._own, "rest", None)
         if found is None:
             found = self._own.rest = Rest(self._url)
+            self._opened.append(found)
         return found
+
+    def close(self) -> None:
+        for each in self._opened:
+            each.close()
 
     @cached_property
     def _listed(self) -> list[dict[str, Any]]:
@@ -135,7 +141,11 @@ class Tracking(Source):
         ids = list(self._experiments)
         found: list[dict[str, Any]] = []
         for start in range(0, len(ids), _TOGETHER):
-            asked: dict[str, Any] = {"experiment_ids": ids[start : start + _TOGETHER], "run_view_type": "ALL", "max_results": 1000}
+            asked: dict[str, Any] = {
+                "experiment_ids": ids[start : start + _TOGETHER],
+                "run_view_type": "ALL",
+                "max_results": 1000,
+            }
             found += self.rest.pages(f"{_API}/runs/search", "runs", **asked, order_by=["attributes.start_time ASC"])
         return found
 
