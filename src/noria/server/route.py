@@ -129,15 +129,18 @@ def _parameters(kind: type, request: Request) -> dict[str, object]:
 async def read_body(request: Request, limit: int = limits.BODY) -> bytes:
     """The body, never more than `limit` bytes of it in memory."""
     blocks, size = [], 0
-    refuse = TooLarge(f"The request's body is over {limit >> 20} MiB.", "Split it up, or log large things as artifacts.")
     if int(request.headers.get("content-length") or 0) > limit:
-        raise refuse
+        raise _too_large(limit)
     try:
         async for block in request.stream():
             size += len(block)
             if size > limit:
-                raise refuse
+                raise _too_large(limit)
             blocks.append(block)
     except ClientDisconnect:
         raise NoriaError("The client went away before the end of its request.") from None
     return b"".join(blocks)
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The request's body is over {limit >> 20} MiB.", "Split it up, or log large things as artifacts.")

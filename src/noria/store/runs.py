@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -28,7 +27,6 @@ from noria.types import (
     RunInputs,
     RunOutputs,
     RunStatus,
-    Tag,
     number,
 )
 from noria.wire import limits
@@ -89,6 +87,12 @@ def row(conn: Connection, uuid: str, *, active: bool = False) -> Row[Any]:
     if active and found.lifecycle_stage != "active":
         raise Invalid(f"The run {uuid} must be in the 'active' state. Current state is deleted.", "Restore it first.")
     return found
+
+
+def active(conn: Connection, uuids: Iterable[str]) -> list[tuple[str, int]]:
+    """(uuid, key) of those that exist and are not deleted."""
+    found = rows.among(conn, "SELECT uuid, id FROM run WHERE lifecycle_stage = 'active' AND uuid", list(uuids))
+    return [(row[0], row[1]) for row in found]
 
 
 def get(conn: Connection, request: wire.Get) -> wire.Got:
@@ -226,11 +230,23 @@ def packed(request: wire.LogBatch | wire.LogMetric) -> metrics.Append | None:
         return _append_of(request.run_id or request.run_uuid, [point])
     if request.params or request.tags or not request.metrics:
         return None
-    _check_batch(request)
+    _check_sizes(request)
     return _append_of(request.run_id, request.metrics)
 
 
+_good: set[str] = set()
+"""Names of metrics that were found to be good: the same few come over and over."""
+
+
 def _append_of(uuid: str, points: list[Metric]) -> metrics.Append:
+    names = [each.key for each in points]
+    fresh = set(names) - _good
+    if fresh:
+        for name in names:
+            limits.key(name)
+        if len(_good) > 100_000:
+            _good.clear()
+        _good.update(fresh)
     values: list[Any] = [each.value for each in points]
     times, steps = [each.timestamp for each in points], [each.step for each in points]
     try:
@@ -242,10 +258,7 @@ def _append_of(uuid: str, points: list[Metric]) -> metrics.Append:
         raise Invalid(
             "Invalid value for parameter 'metrics' supplied: a timestamp or step is not in the range of 64 bits."
         ) from None
-    return metrics.Append(uuid, "\n".join([_key(each.key) for each in points]), body)
-
-
-_key = lru_cache(1 << 16)(limits.key)
+    return metrics.Append(uuid, "\n".join(names), body)
 
 
 def log_metric(conn: Connection, request: wire.LogMetric) -> None:
@@ -275,32 +288,34 @@ def delete_tag(conn: Connection, request: wire.DeleteTag) -> None:
 
 def log_batch(conn: Connection, request: wire.LogBatch) -> None:
     _check_batch(request)
+    batch = _append_of(request.run_id, request.metrics) if request.metrics else None
     key = row(conn, request.run_id, active=True).id
     if request.params:
         put_params(conn, request.run_id, key, {each.key: each.value for each in request.params})
     if request.tags:
         put_tags(conn, key, {each.key: each.value for each in request.tags})
-    if request.metrics:
-        _log(conn, _append_of(request.run_id, request.metrics))
+    _log(conn, batch)
 
 
-def _check_batch(request: wire.LogBatch) -> None:
-    parts: dict[str, Sequence[Metric | Param | Tag]] = {
-        "metrics": request.metrics,
-        "params": request.params,
-        "tags": request.tags,
-    }
-    for what, entries in parts.items():
-        if len(entries) > limits.BATCH[what]:
-            raise Invalid(f"A batch logging request can contain at most {limits.BATCH[what]} {what}. Got {len(entries)} {what}.",
+def _check_sizes(request: wire.LogBatch) -> None:
+    sizes = {"metrics": len(request.metrics), "params": len(request.params), "tags": len(request.tags)}
+    for what, size in sizes.items():
+        if size > limits.BATCH[what]:
+            raise Invalid(f"A batch logging request can contain at most {limits.BATCH[what]} {what}. Got {size} {what}.",
                           "Split the batch up.")  # fmt: skip
-        for entry in entries:
-            _key(entry.key, what[:-1])
-    total = sum(len(entries) for entries in parts.values())
+    total = sum(sizes.values())
     if total > limits.BATCH_TOTAL:
         raise Invalid(
             f"A batch logging request can contain at most {limits.BATCH_TOTAL} metrics, params, and tags in total. Got {total}."
         )
+
+
+def _check_batch(request: wire.LogBatch) -> None:
+    _check_sizes(request)
+    for param_ in request.params:
+        limits.key(param_.key, "param")
+    for tag_ in request.tags:
+        limits.key(tag_.key, "tag")
     keys = [each.key for each in request.params]
     if len(set(keys)) != len(keys):
         twice = sorted({key for key in keys if keys.count(key) > 1})
