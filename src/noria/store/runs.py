@@ -230,7 +230,7 @@ def packed(request: wire.LogBatch | wire.LogMetric) -> metrics.Append | None:
     """A request that has metrics alone, as the store takes them all at once; None for any other."""
     if isinstance(request, wire.LogMetric):
         return None if request.model_id else _append_of(request.run_id or request.run_uuid, [_point(request)])
-    if request.params or request.tags or not request.metrics or any(each.model_id for each in request.metrics):
+    if request.params or request.tags or not request.metrics or [each for each in request.metrics if each.model_id]:
         return None
     _check_batch(request)
     return _append_of(request.run_id, request.metrics)
@@ -248,7 +248,20 @@ def _append_of(uuid: str, points: list[Metric]) -> metrics.Append:
         raise Invalid(
             "Invalid value for parameter 'metrics' supplied: a timestamp or step is not in the range of 64 bits."
         ) from None
-    return metrics.Append(uuid, "\n".join([each.key for each in points]), body)
+    try:
+        names = "\n".join([_key(each.key) for each in points])
+    except Invalid:
+        names = ""
+    if not names or min(times) < 0:
+        _blame(points)
+    return metrics.Append(uuid, names, body)
+
+
+def _blame(points: list[Metric]) -> None:
+    """Say which point of a batch is wrong."""
+    for place, each in enumerate(points):
+        limits.key(each.key, path=f"metrics[{place}].name")
+        limits.moment(each.timestamp, each.key, each.value, f"metrics[{place}].timestamp")
 
 
 _key = lru_cache(1 << 16)(limits.key)
@@ -261,8 +274,7 @@ def log_metric(conn: Connection, request: wire.LogMetric) -> None:
 
 
 def _point(request: wire.LogMetric) -> Metric:
-    if request.timestamp < 0:
-        limits.moment(request.timestamp, request.key, request.value)
+    limits.moment(request.timestamp, request.key, request.value)
     return Metric(_key(request.key), number(request.value), request.timestamp, request.step, request.dataset_name,
                   request.dataset_digest, request.model_id)  # fmt: skip
 
@@ -302,21 +314,10 @@ def log_batch(conn: Connection, request: wire.LogBatch) -> None:
 def _check_batch(request: wire.LogBatch) -> None:
     limits.run_id(request.run_id)
     limits.batch(metrics=request.metrics, params=request.params, tags=request.tags)
-    for place, each in enumerate(request.metrics):
-        _check_key(each.key, "metric", f"metrics[{place}].name")
-        if each.timestamp < 0:
-            limits.moment(each.timestamp, each.key, each.value, f"metrics[{place}].timestamp")
-    for place, entry in enumerate(request.params):
-        _check_key(entry.key, "param", f"params[{place}].key")
+    for place, each in enumerate(request.params):
+        limits.key(each.key, "param", f"params[{place}].key")
     for place, label in enumerate(request.tags):
-        _check_key(label.key, "tag", f"tags[{place}].key")
-
-
-def _check_key(name: str, what: str, path: str) -> None:
-    try:
-        _key(name, what)
-    except Invalid:
-        limits.key(name, what, path)  # The same again, with the place in the request.
+        limits.key(label.key, "tag", f"tags[{place}].key")
 
 
 def log_model(conn: Connection, request: wire.LogModel) -> None:

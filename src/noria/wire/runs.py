@@ -52,7 +52,7 @@ class Found(Struct, frozen=True, omit_defaults=True):
     next_page_token: str = ""
 
 
-class LogMetric(Struct, frozen=True):
+class LogMetric(Struct, frozen=True, forbid_unknown_fields=True):
     key: Name
     value: float
     timestamp: Int
@@ -64,14 +64,14 @@ class LogMetric(Struct, frozen=True):
     dataset_digest: str | UnsetType = UNSET
 
 
-class LogParam(Struct, frozen=True):
+class LogParam(Struct, frozen=True, forbid_unknown_fields=True):
     key: Name
     value: str = ""
     run_id: str = ""
     run_uuid: str = ""
 
 
-class LogBatch(Struct, frozen=True):
+class LogBatch(Struct, frozen=True, forbid_unknown_fields=True):
     run_id: Name
     metrics: list[Metric] = []
     params: list[Param] = []
@@ -96,7 +96,7 @@ class LogModel(Struct, frozen=True):
     model_json: Name
 
 
-class SetTag(Struct, frozen=True):
+class SetTag(Struct, frozen=True, forbid_unknown_fields=True):
     key: Name
     value: str = ""
     run_id: str = ""
