@@ -216,6 +216,13 @@ def test_locations_that_are_refused(server: Running, location: str) -> None:
     assert (status, fields["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
 
 
+def test_a_page_of_a_history_has_a_size(server: Running, run: str) -> None:
+    assert ask(server, "POST runs/log-batch", {"run_id": run, "metrics": [{**M, "step": step} for step in range(3)]}) == (200, {})
+    for size, status in ((0, 400), (-1, 400), (25_001, 400), (2, 200), (25_000, 200)):
+        assert ask(server, f"GET metrics/get-history?run_id={run}&metric_key=m&max_results={size}")[0] == status
+    assert len(ask(server, f"GET metrics/get-history?run_id={run}&metric_key=m")[1]["metrics"]) == 3
+
+
 def test_params_are_written_once_and_the_name_is_never_empty(server: Running, run: str) -> None:
     both = {"run_id": run, "params": [{"key": "p", "value": "1"}, {"key": "q", "value": "2"}]}
     for _ in range(2):
