@@ -17,7 +17,7 @@ def offset(token: str) -> int:
         value = json.loads(base64.b64decode(token, validate=True))["offset"]
     except (binascii.Error, ValueError, KeyError, TypeError):
         value = None
-    if not isinstance(value, int) or value < 0:
+    if not isinstance(value, int) or not 0 <= value < 2**31:
         raise Invalid("Invalid page token.", "Use the next_page_token of the page before, unchanged.")
     return value
 
@@ -27,8 +27,9 @@ def token(start: int) -> str:
 
 
 def size(asked: int, most: int) -> int:
-    if not 0 < asked <= most:
-        raise Invalid(
-            f"Invalid value {asked} for parameter 'max_results' supplied: It must be a positive integer, at most {most}."
-        )
+    if asked < 1:
+        raise Invalid(f"Invalid value {asked} for parameter 'max_results' supplied. It must be a positive integer.")
+    if asked > most:
+        raise Invalid(f"Invalid value {asked} for parameter 'max_results' supplied. It must be at most {most}.",
+                      "Ask for further pages with next_page_token.")  # fmt: skip
     return asked

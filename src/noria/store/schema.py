@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, UniqueConstraint
 from sqlalchemy import Text as _Text
 
-HEAD = "0002"
+HEAD = "0003"
 # Both databases compare and order text by code point, and count in 64 bits; SQLite's own name for that is INTEGER.
 Text = _Text().with_variant(_Text(collation="C"), "postgresql")
 Double = Float(53)
@@ -113,6 +113,7 @@ dataset = Table(
     Column("name", Text, primary_key=True),
     Column("digest", Text, primary_key=True),
     Column("body", LargeBinary, nullable=False),
+    Index("dataset_by_name", "name", "digest"),
 )  # fmt: skip
 
 spool = Table(
@@ -128,8 +129,33 @@ logged_model = Table(
     Column("experiment", ForeignKey("experiment.id"), nullable=False),
     Column("run", Text, nullable=False),
     Column("name", Text, nullable=False),
-    Column("body", LargeBinary, nullable=False),
-    Index("logged_model_by_experiment", "experiment"),
+    Column("model_type", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("artifact_uri", Text, nullable=False),
+    Column("creation_time", BigInteger, nullable=False),
+    Column("last_update_time", BigInteger, nullable=False),
+    Column("lifecycle_stage", Text, nullable=False),
+    Index("logged_model_by_experiment", "experiment", "lifecycle_stage", "creation_time"),
+)  # fmt: skip
+
+
+def _model() -> Column[str]:
+    return Column("model", ForeignKey("logged_model.id", ondelete="CASCADE"), primary_key=True)
+
+
+logged_model_tag = Table("logged_model_tag", metadata, _model(), _key(), _value())
+logged_model_param = Table("logged_model_param", metadata, _model(), _key(), _value())
+
+# Points that say something about a model, beside those of the run that measured them (uuid `run`); NaN is NULL.
+logged_model_metric = Table(
+    "logged_model_metric", metadata,
+    _model(), _key(),
+    Column("timestamp", BigInteger, primary_key=True),
+    Column("step", BigInteger, primary_key=True),
+    Column("run", Text, primary_key=True),
+    Column("dataset_name", Text, primary_key=True),
+    Column("dataset_digest", Text, primary_key=True),
+    Column("value", Double),
 )  # fmt: skip
 
 run_model = Table(
