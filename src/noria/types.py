@@ -28,17 +28,17 @@ def number(value: float) -> Number:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-class Tag(Struct, frozen=True):
+class Tag(Struct, frozen=True, gc=False):
     key: str
     value: str = ""
 
 
-class Param(Struct, frozen=True):
+class Param(Struct, frozen=True, gc=False):
     key: str
     value: str = ""
 
 
-class Metric(Struct, frozen=True):
+class Metric(Struct, frozen=True, gc=False):
     key: str
     value: Number
     timestamp: int

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from noria.errors import AlreadyExists, Invalid, NotFound
-from noria.store import filters, page, rows, runs
+from noria.store import fields, filters, page, rows, runs
 from noria.store.experiments import now
+from noria.store.fields import Field, Fields
 from noria.store.schema import alias, logged_model, model_version, model_version_tag, registered_model, registered_model_tag
 from noria.types import STAGES, Alias, ModelVersion, RegisteredModel, Stage
 from noria.wire import artifacts, limits
@@ -108,39 +109,47 @@ def remove(conn: Connection, request: wire.Name) -> None:
     conn.execute(delete(_model).where(_model.c.id == row(conn, request.name).id))
 
 
+NAMES = filters.Names(
+    texts=("name",), numbers=("creation_timestamp", "last_updated_timestamp"), aliases={"timestamp": "last_updated_timestamp"}
+)
+_ATTRIBUTES = {
+    "name": Field(_model.c.name),
+    "creation_timestamp": Field(_model.c.creation_time),
+    "last_updated_timestamp": Field(_model.c.last_update_time),
+}
+_PROMPT = filters.Identifier("tags", "mlflow.prompt.is_prompt")
+
+
 def search(conn: Connection, request: wire.Search) -> wire.Models:
     limit, start = page.size(request.max_results, 1000), page.offset(request.page_token)
-    query = select(_model).where(filters.where(request.filter, _resolve_model))
-    columns: dict[str, ColumnElement[Any]] = {
-        "name": _model.c.name, "creation_timestamp": _model.c.creation_time, "last_updated_timestamp": _model.c.last_update_time,
-        "timestamp": _model.c.last_update_time,
-    }  # fmt: skip
-    query = _order(query, request.order_by, columns).order_by(_model.c.name).offset(start).limit(limit + 1)
+    query = select(_model).where(_wanted(request.filter, NAMES, _field))
+    query = query.order_by(*_order(request.order_by, NAMES, _field), _model.c.name).offset(start).limit(limit + 1)
     found = list(conn.execute(query))
     return wire.Models(_load(conn, found[:limit]), page.token(start + limit) if len(found) > limit else "")
 
 
-def _order(query: Any, entries: list[str], columns: dict[str, ColumnElement[Any]]) -> Any:
-    for identifier, ascending in filters.order(entries):
-        if identifier.key not in columns:
-            raise filters.unknown(identifier, list(columns))
-        query = query.order_by(columns[identifier.key].asc() if ascending else columns[identifier.key].desc())
-    return query
+def _wanted(text: str, names: filters.Names, field: Fields) -> ColumnElement[bool]:
+    """MLflow keeps its prompts among the models. They are found only by a filter that asks whether something is one."""
+    parts = filters.parse(text, names)
+    if _PROMPT not in filters.identifiers(parts):
+        parts = [*parts, filters.Comparison(_PROMPT, "!=", "true")]
+    return fields.condition(parts, field)
 
 
-def _resolve_model(clause: filters.Comparison) -> ColumnElement[bool]:
-    if clause.left.kind == "tags":
-        own = registered_model_tag
-        present = exists().where(
-            own.c.model == _model.c.id, own.c.key == clause.left.key, filters.text_condition(own.c.value, clause)
-        )
-        # MLflow hides prompts from model searches with `tags.`mlflow.prompt.is_prompt` != 'true'`, which models without the tag match.
-        return (
-            ~exists().where(own.c.model == _model.c.id, own.c.key == clause.left.key) | present if clause.op == "!=" else present
-        )
-    if clause.left.key != "name":
-        raise filters.unknown(clause.left, ["name"])
-    return filters.text_condition(_model.c.name, clause)
+def _order(entries: list[str], names: filters.Names, field: Fields) -> list[ColumnElement[Any]]:
+    return [term for identifier, ascending in filters.order(entries, names) for term in field(identifier).order(ascending=ascending)]
+
+
+def _field(identifier: filters.Identifier) -> Field:
+    own = registered_model_tag.c
+    return _ATTRIBUTES[identifier.key] if identifier.kind == "attributes" else _tag(identifier, own.value, own.model == _model.c.id, own.key)
+
+
+def _tag(identifier: filters.Identifier, value: ColumnElement[Any], owned: ColumnElement[bool], key: ColumnElement[Any]) -> Field:
+    found = (owned, key == identifier.key)
+    if identifier != _PROMPT:
+        return Field(value, found)
+    return Field(func.coalesce(select(value).where(*found).scalar_subquery(), "false"))  # A model says nothing of the kind.
 
 
 def latest(conn: Connection, request: wire.Latest) -> wire.Versions:
@@ -263,30 +272,32 @@ def transition(conn: Connection, request: wire.Transition) -> wire.Version:
     return get_version(conn, wire.VersionKey(request.name, request.version))
 
 
+VERSION_NAMES = filters.Names(
+    texts=("name", "run_id", "source_path"), numbers=("version_number", "creation_timestamp", "last_updated_timestamp")
+)
+_VERSION_ATTRIBUTES = {
+    "name": Field(_model.c.name),
+    "run_id": Field(_version.c.run_id),
+    "source_path": Field(_version.c.source),
+    "version_number": Field(_version.c.version),
+    "creation_timestamp": Field(_version.c.creation_time),
+    "last_updated_timestamp": Field(_version.c.last_update_time),
+}
+
+
 def search_versions(conn: Connection, request: wire.SearchVersions) -> wire.Versions:
     limit, start = page.size(request.max_results, 200_000), page.offset(request.page_token)
-    columns: dict[str, ColumnElement[Any]] = {
-        "name": _model.c.name, "version_number": _version.c.version, "creation_timestamp": _version.c.creation_time,
-        "last_updated_timestamp": _version.c.last_update_time,
-    }  # fmt: skip
-    query = _order(_versions().where(filters.where(request.filter, _resolve_version)), request.order_by, columns)
-    query = query.order_by(_model.c.name, _version.c.version.desc()).offset(start).limit(limit + 1)
-    found = list(conn.execute(query))
+    query = _versions().where(_wanted(request.filter, VERSION_NAMES, _version_field))
+    query = query.order_by(*_order(request.order_by, VERSION_NAMES, _version_field), _model.c.name, _version.c.version.desc())
+    found = list(conn.execute(query.offset(start).limit(limit + 1)))
     return wire.Versions(_load_versions(conn, found[:limit]), page.token(start + limit) if len(found) > limit else "")
 
 
-def _resolve_version(clause: filters.Comparison) -> ColumnElement[bool]:
-    if clause.left.kind == "tags":
-        own = model_version_tag
-        return exists().where(
-            own.c.version == _version.c.id, own.c.key == clause.left.key, filters.text_condition(own.c.value, clause)
-        )
-    texts: dict[str, ColumnElement[Any]] = {"name": _model.c.name, "run_id": _version.c.run_id, "source_path": _version.c.source}
-    if clause.left.key == "version_number":
-        return filters.number_condition(_version.c.version, clause)
-    if clause.left.key not in texts:
-        raise filters.unknown(clause.left, [*texts, "version_number"])
-    return filters.text_condition(texts[clause.left.key], clause)
+def _version_field(identifier: filters.Identifier) -> Field:
+    own = model_version_tag.c
+    if identifier.kind == "attributes":
+        return _VERSION_ATTRIBUTES[identifier.key]
+    return _tag(identifier, own.value, own.version == _version.c.id, own.key)
 
 
 def download_uri(conn: Connection, request: wire.VersionKey) -> wire.Uri:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint
 
-HEAD = "0001"
+HEAD = "0002"
 metadata = MetaData()
 
 
@@ -87,6 +87,7 @@ dataset = Table(
     Column("name", Text, primary_key=True),
     Column("digest", Text, primary_key=True),
     Column("body", LargeBinary, nullable=False),
+    Column("context", Text),
 )  # fmt: skip
 
 spool = Table(

@@ -2,7 +2,7 @@
 
 from noria.server.live import CHANGED, Event, Hub
 from noria.server.route import read, write
-from noria.store import runs
+from noria.store import run_search, runs
 from noria.types import Metric, number
 from noria.wire import runs as wire
 
@@ -32,7 +32,8 @@ ROUTES = [
     write(wire.UPDATE, runs.change, _changed),
     write(wire.DELETE, runs.remove),
     write(wire.RESTORE, runs.restore),
-    read(wire.SEARCH, runs.search),
+    read(wire.SEARCH, run_search.search),
+    read(wire.COUNT, run_search.count),
     write(wire.LOG_METRIC, runs.log_metric, _metric),
     write(wire.LOG_PARAM, runs.log_param, _changed),
     write(wire.LOG_BATCH, runs.log_batch, _batch),
