@@ -12,13 +12,26 @@ from typing import Any
 
 from msgspec import Struct
 from sqlalchemy import (
-    BigInteger, Boolean, ColumnElement, Float, Text, and_, bindparam, exists, false, literal, not_, or_, select, true,
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Float,
+    Text,
+    and_,
+    bindparam,
+    exists,
+    false,
+    literal,
+    not_,
+    or_,
+    select,
+    true,
 )  # fmt: skip
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
-from noria.store.filters import AllOf, AnyOf, Comparison, Identifier, Node, Not
+from noria.store.filters import AllOf, Comparison, Identifier, Node, Not
 
 _COMPARE: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "=": lambda column, value: column == value,

@@ -137,12 +137,18 @@ def _wanted(text: str, names: filters.Names, field: Fields) -> ColumnElement[boo
 
 
 def _order(entries: list[str], names: filters.Names, field: Fields) -> list[ColumnElement[Any]]:
-    return [term for identifier, ascending in filters.order(entries, names) for term in field(identifier).order(ascending=ascending)]
+    return [
+        term for identifier, ascending in filters.order(entries, names) for term in field(identifier).order(ascending=ascending)
+    ]
 
 
 def _field(identifier: filters.Identifier) -> Field:
     own = registered_model_tag.c
-    return _ATTRIBUTES[identifier.key] if identifier.kind == "attributes" else _tag(identifier, own.value, own.model == _model.c.id, own.key)
+    return (
+        _ATTRIBUTES[identifier.key]
+        if identifier.kind == "attributes"
+        else _tag(identifier, own.value, own.model == _model.c.id, own.key)
+    )
 
 
 def _tag(identifier: filters.Identifier, value: ColumnElement[Any], owned: ColumnElement[bool], key: ColumnElement[Any]) -> Field:

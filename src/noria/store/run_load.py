@@ -77,9 +77,9 @@ def _load(conn: Connection, keys: Sequence[int]) -> Iterator[Run]:
     )
 
 
-def _rows(conn: Connection, query: Select[Any], keys: Sequence[int]) -> list[Any]:
+def _rows(conn: Connection, query: Select[Any], keys: Sequence[int]) -> Sequence[Any]:
     result = conn.execute(query, {"keys": keys})
-    found: list[Any] = result.cursor.fetchall()
+    found = result.cursor.fetchall()
     result.close()
     return found
 

@@ -10,15 +10,28 @@ more than the first. Three ways lead to the same page, and which one is cheap de
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from hashlib import blake2b
 from functools import cache
+from hashlib import blake2b
 from itertools import islice
 from math import isqrt
 from typing import Any
 
 from msgspec import Struct
 from sqlalchemy import (
-    ColumnElement, Connection, FromClause, Select, and_, case, exists, false, func, literal_column, not_, or_, select, true,
+    ColumnElement,
+    Connection,
+    FromClause,
+    Select,
+    and_,
+    case,
+    exists,
+    false,
+    func,
+    literal_column,
+    not_,
+    or_,
+    select,
+    true,
 )  # fmt: skip
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.selectable import Join
@@ -61,7 +74,7 @@ _NEWEST = select(func.max(run.c.id))
 _EXPERIMENTS, _HEADS = 10_000, 8
 
 Order = list[tuple[Identifier, bool]]
-_Found = tuple[Any, ...]
+_Found = Sequence[Any]
 """A run's key and its place in the order: rank and value for each term."""
 
 
@@ -273,7 +286,7 @@ def _rows(conn: Connection, start: _Start, terms: list[_Term], after: list[Mark]
     query = query.select_from(tables).where(start.where).order_by(*(column for term in terms for column in term.order()))
     if after:
         query = query.where(*_behind(terms, after))
-    return conn.execute(query.limit(size)).tuples().all()
+    return conn.execute(query.limit(size)).all()
 
 
 def _behind(terms: list[_Term], after: list[Mark]) -> Iterator[ColumnElement[bool]]:
