@@ -44,6 +44,7 @@ def file_store(tmp_path: Path) -> Iterator[Store]:
     opened.close()
 
 
+@pytest.mark.filterwarnings("ignore:.*expression.based")  # Of such indexes only their statements are compared.
 def test_the_migrations_make_the_schema_that_a_new_database_has(file_store: Store, tmp_path: Path) -> None:
     migrated = create_engine(f"sqlite:///{tmp_path / 'migrated.db'}")
     with migrated.begin() as connection:

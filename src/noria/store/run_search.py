@@ -41,7 +41,7 @@ from noria.store import experiments, fields, filters, page, run_load
 from noria.store.fields import Field
 from noria.store.filters import Comparison, Identifier, Kind, Node
 from noria.store.page import Mark
-from noria.store.schema import dataset, latest, param, run, tag
+from noria.store.schema import BEGINNING, dataset, latest, param, run, tag
 from noria.wire import runs as wire
 
 NAMES = filters.Names(
@@ -67,7 +67,7 @@ _ATTRIBUTES = {
     "duration": Field(run.c.end_time - run.c.start_time, may_miss=True),
 }
 _TABLES = {"metrics": latest, "params": param, "tags": tag}
-_VALUES = {"last": "value", "first": "first", "min": "min", "max": "max"}
+_METRIC = {"last": "value", "first": "first", "min": "min", "max": "max"}
 _TIES = ((Identifier("attributes", "start_time"), False), (Identifier("attributes", "run_id"), True))
 _RUN = run.alias("run_0")
 _NEWEST = select(func.max(run.c.id))
@@ -172,7 +172,7 @@ def _fields(key: ColumnElement[int]) -> fields.Fields:
             column = dataset.c[identifier.key]
             return Field(column, (dataset.c.run == key, column.is_not(None)))
         table = _TABLES[identifier.kind]
-        value = table.c[_VALUES[identifier.of]]
+        value = table.c[_METRIC[identifier.of]]
         return Field(value, (table.c.run == key, table.c.key == identifier.key), has_nan=table is latest)
 
     return field
@@ -230,8 +230,25 @@ def _head(clause: Comparison) -> tuple[FromClause, ColumnElement[bool], ColumnEl
     if clause.left.kind == "attributes":
         return _RUN, fields.test(Field(_RUN.c.uuid), clause), _RUN.c.id
     own = _alias(clause.left.kind, 0)
-    held = true() if clause.value is None else fields.test(Field(own.c.value), clause)
-    return own, and_(own.c.key == clause.left.key, held), own.c.run
+    return own, and_(own.c.key == clause.left.key, *_held(own, clause)), own.c.run
+
+
+def _held(own: FromClause, clause: Comparison) -> Iterator[ColumnElement[bool]]:
+    """What a clause asks of a value, as the index can answer it."""
+    if clause.value is None:
+        return
+    if clause.left.kind == "metrics":
+        yield fields.test(Field(own.c.value), clause)
+        return
+    values: list[Any] = clause.value if isinstance(clause.value, list) else [clause.value]
+    yield _beginning(own).in_([value[:BEGINNING] for value in values])
+    if any(len(value) >= BEGINNING for value in values):
+        yield own.c.value.in_(values)
+
+
+def _beginning(own: FromClause) -> ColumnElement[str]:
+    """Of a param or tag: as much of its value as the index has. Of longer texts, that is what decides their order."""
+    return func.substr(own.c.value, literal_column("1"), literal_column(str(BEGINNING)))
 
 
 @cache
@@ -246,9 +263,13 @@ def _term(number: int, identifier: Identifier, ascending: bool) -> _Term:
         rank = case((field.column.is_(None), literal_column("2")), else_=literal_column("0")) if field.may_miss else None
         return _Term(field.column, ascending, rank)
     own = _alias(identifier.kind, number)
-    value = own.c[_VALUES[identifier.of]]
+    value = _ordered(own, identifier)
     rank = case((own.c.run.is_(None), literal_column("2")), (value.is_(None), literal_column("1")), else_=literal_column("0"))
     return _Term(value, ascending, rank, (own, and_(own.c.run == run.c.id, own.c.key == identifier.key)))
+
+
+def _ordered(own: FromClause, identifier: Identifier) -> ColumnElement[Any]:
+    return own.c[_METRIC[identifier.of]] if identifier.kind == "metrics" else _beginning(own)
 
 
 def _terms(order: Order) -> list[_Term]:
@@ -269,7 +290,7 @@ def _walk(
     for rank in (each for each in ((0, 1, 2) if first.kind == "metrics" else (0, 2)) if each >= at):
         held = own.c.value.is_(None) if rank else own.c.value.is_not(None)
         start = absent if rank == 2 else _Start(present.tables, and_(present.where, held))
-        terms = others if rank else [_Term(own.c.value, ascending), *others]
+        terms = others if rank else [_Term(_ordered(own, first), ascending), *others]
         behind = None if after is None or rank != at else after[1:] if rank else after
         found = _rows(conn, start, terms, behind, size)
         yield from ((key, rank, None, *rest) for key, *rest in found) if rank else found

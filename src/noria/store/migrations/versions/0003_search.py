@@ -1,4 +1,4 @@
-"""Searches ask for the context of a data set"""
+"""Searches ask for the context of a data set, and for the beginnings of values"""
 
 from __future__ import annotations
 
@@ -13,6 +13,13 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
+    for table in ("param", "tag"):
+        op.drop_index(f"{table}_by_value", table)
+        op.create_index(f"{table}_by_value", table, ["key", sa.text("substr(value, 1, 250)"), "run"])
+    _contexts()
+
+
+def _contexts() -> None:
     op.add_column("dataset", sa.Column("context", sa.Text(), nullable=True))
     table = sa.table("dataset", sa.column("run"), sa.column("name"), sa.column("digest"), sa.column("body"), sa.column("context"))
     connection = op.get_bind()
