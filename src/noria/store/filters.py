@@ -301,7 +301,7 @@ class _Parser:
         value = self._number(left, token) if is_number else _text(token)
         if value is None:
             expected = "Expected numeric value type for" if is_number else "Expected a quoted string value for"
-            raise Invalid(f"{expected} {left.kind.rstrip('s')} '{left.key}' at column {token.column}. Found {token}.")
+            raise Invalid(f"{expected} {left.kind.rstrip('s')} '{left.key}' at column {token.column}, found {token}.")
         self.take()
         return value
 

@@ -294,7 +294,8 @@ _VERSION_ATTRIBUTES = {
 def search_versions(conn: Connection, request: wire.SearchVersions) -> wire.Versions:
     limit, start = page.size(request.max_results, 200_000), page.offset(request.page_token)
     query = _versions().where(_wanted(request.filter, VERSION_NAMES, _version_field))
-    query = query.order_by(*_order(request.order_by, VERSION_NAMES, _version_field), _model.c.name, _version.c.version.desc())
+    order = _order(request.order_by or ["last_updated_timestamp DESC"], VERSION_NAMES, _version_field)
+    query = query.order_by(*order, _model.c.name, _version.c.version.desc())
     found = list(conn.execute(query.offset(start).limit(limit + 1)))
     return wire.Versions(_load_versions(conn, found[:limit]), page.token(start + limit) if len(found) > limit else "")
 
