@@ -143,7 +143,7 @@ def give_back(conn: Connection, pages: int) -> bool:
     if shared(conn.engine):
         return False
     raw: Any = conn.connection.driver_connection
-    raw.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+    raw.executescript(f"PRAGMA incremental_vacuum({pages})")  # `execute` would make one step of it, which is one page.
     if raw.execute("PRAGMA freelist_count").fetchone()[0]:
         return True
     raw.execute("PRAGMA busy_timeout=0")  # A reader at work is a reason to leave it for the next time.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -13,15 +12,16 @@ from msgspec import UNSET
 from sqlalchemy import Connection, Row, delete, select, update
 
 from noria.errors import Invalid, NotFound
-from noria.store import experiments, metrics, names, page, rows
+from noria.store import chunks, experiments, metrics, names, page, rows
 from noria.store.chunks import Points
 from noria.store.run_load import info, load
 from noria.store.schema import dataset, param, run, run_model, tag
-from noria.types import DatasetInput, Metric, ModelOutput, Param, RunStatus, Tag
+from noria.types import DatasetInput, Metric, ModelOutput, RunStatus
 from noria.wire import limits
 from noria.wire import runs as wire
 
 NAME_TAG, CONTEXT_TAG = "mlflow.runName", "mlflow.data.context"
+_BULK_RUNS, _SAMPLES = 100, 2500
 
 
 def create(conn: Connection, request: wire.Create) -> wire.Got:
@@ -76,6 +76,12 @@ def row(conn: Connection, uuid: str, *, active: bool = False) -> Row[Any]:
     if active and found.lifecycle_stage != "active":
         raise Invalid(f"The run {uuid} must be in the 'active' state. Current state is deleted.", "Restore it first.")
     return found
+
+
+def active(conn: Connection, uuids: Iterable[str]) -> list[tuple[str, int]]:
+    """(uuid, key) of those that exist and are not deleted."""
+    found = rows.among(conn, "SELECT uuid, id FROM run WHERE lifecycle_stage = 'active' AND uuid", list(uuids))
+    return [(row[0], row[1]) for row in found]
 
 
 def get(conn: Connection, request: wire.Get) -> wire.Got:
@@ -169,11 +175,23 @@ def packed(request: wire.LogBatch | wire.LogMetric) -> metrics.Append | None:
         return _append_of(request.run_id or request.run_uuid, [point])
     if request.params or request.tags or not request.metrics:
         return None
-    _check_batch(request)
+    _check_sizes(request)
     return _append_of(request.run_id, request.metrics)
 
 
+_good: set[str] = set()
+"""Names of metrics that were found to be good: the same few come over and over."""
+
+
 def _append_of(uuid: str, points: list[Metric]) -> metrics.Append:
+    names = [each.key for each in points]
+    fresh = set(names) - _good
+    if fresh:
+        for name in names:
+            limits.key(name)
+        if len(_good) > 100_000:
+            _good.clear()
+        _good.update(fresh)
     values: list[Any] = [each.value for each in points]
     times, steps = [each.timestamp for each in points], [each.step for each in points]
     try:
@@ -185,10 +203,7 @@ def _append_of(uuid: str, points: list[Metric]) -> metrics.Append:
         raise Invalid(
             "Invalid value for parameter 'metrics' supplied: a timestamp or step is not in the range of 64 bits."
         ) from None
-    return metrics.Append(uuid, "\n".join([_key(each.key) for each in points]), body)
-
-
-_key = lru_cache(1 << 16)(limits.key)
+    return metrics.Append(uuid, "\n".join(names), body)
 
 
 def log_metric(conn: Connection, request: wire.LogMetric) -> None:
@@ -218,32 +233,34 @@ def delete_tag(conn: Connection, request: wire.DeleteTag) -> None:
 
 def log_batch(conn: Connection, request: wire.LogBatch) -> None:
     _check_batch(request)
+    batch = _append_of(request.run_id, request.metrics) if request.metrics else None
     key = row(conn, request.run_id, active=True).id
     if request.params:
         put_params(conn, request.run_id, key, {each.key: each.value for each in request.params})
     if request.tags:
         put_tags(conn, key, {each.key: each.value for each in request.tags})
-    if request.metrics:
-        _log(conn, _append_of(request.run_id, request.metrics))
+    _log(conn, batch)
 
 
-def _check_batch(request: wire.LogBatch) -> None:
-    parts: dict[str, Sequence[Metric | Param | Tag]] = {
-        "metrics": request.metrics,
-        "params": request.params,
-        "tags": request.tags,
-    }
-    for what, entries in parts.items():
-        if len(entries) > limits.BATCH[what]:
-            raise Invalid(f"A batch logging request can contain at most {limits.BATCH[what]} {what}. Got {len(entries)} {what}.",
+def _check_sizes(request: wire.LogBatch) -> None:
+    sizes = {"metrics": len(request.metrics), "params": len(request.params), "tags": len(request.tags)}
+    for what, size in sizes.items():
+        if size > limits.BATCH[what]:
+            raise Invalid(f"A batch logging request can contain at most {limits.BATCH[what]} {what}. Got {size} {what}.",
                           "Split the batch up.")  # fmt: skip
-        for entry in entries:
-            _key(entry.key, what[:-1])
-    total = sum(len(entries) for entries in parts.values())
+    total = sum(sizes.values())
     if total > limits.BATCH_TOTAL:
         raise Invalid(
             f"A batch logging request can contain at most {limits.BATCH_TOTAL} metrics, params, and tags in total. Got {total}."
         )
+
+
+def _check_batch(request: wire.LogBatch) -> None:
+    _check_sizes(request)
+    for param_ in request.params:
+        limits.key(param_.key, "param")
+    for tag_ in request.tags:
+        limits.key(tag_.key, "tag")
     keys = [each.key for each in request.params]
     if len(set(keys)) != len(keys):
         twice = sorted({key for key in keys if keys.count(key) > 1})
@@ -291,6 +308,52 @@ def get_history(conn: Connection, request: wire.GetHistory) -> wire.History:
 def _metrics(key: str, points: Points) -> list[Metric]:
     columns = metrics.numbers(points.values), points.times.tolist(), points.steps.tolist()
     return [Metric(key, value, time, step) for value, time, step in zip(*columns, strict=True)]
+
+
+def get_bulk(conn: Connection, request: wire.GetBulk) -> wire.Bulk:
+    if not request.run_id:
+        raise Invalid("GetMetricHistoryBulk request must specify at least one run_id.")
+    if len(request.run_id) > _BULK_RUNS:
+        raise Invalid(
+            f"GetMetricHistoryBulk request cannot specify more than {_BULK_RUNS} run_ids. Received {len(request.run_id)} run_ids."
+        )
+    found: list[wire.OfRun] = []
+    for uuid in sorted(set(request.run_id)):
+        left = min(request.max_results, 25_000) - len(found)
+        if left > 0:
+            points, _ = metrics.history(conn, row(conn, uuid).id, request.metric_key, 0, left)
+            found += _of_run(request.metric_key, points, uuid)
+    return wire.Bulk(found)
+
+
+def get_interval(conn: Connection, request: wire.GetInterval) -> wire.Bulk:
+    low, high = request.start_step, request.end_step
+    if not request.run_ids:
+        raise Invalid(
+            "Missing value for required parameter 'run_ids'. See the API docs for more information about request parameters."
+        )
+    if len(request.run_ids) > _BULK_RUNS:
+        raise Invalid(
+            f"GetMetricHistoryBulkInterval request must specify at most {_BULK_RUNS} run_ids. Received {len(request.run_ids)} run_ids."
+        )
+    if not 1 <= request.max_results <= _SAMPLES:
+        raise Invalid(f"max_results must be between 1 and {_SAMPLES}.")
+    if low is UNSET and high is UNSET:
+        low, high = metrics.LEAST, metrics.MOST
+    elif low is UNSET or high is UNSET:
+        raise Invalid("If either start step or end step are specified, both must be specified.")
+    elif low > high:
+        raise Invalid(f"end_step must be greater than start_step. Found start_step={low} and end_step={high}.")
+    found: list[wire.OfRun] = []
+    for uuid in request.run_ids:
+        points = metrics.everything(conn, row(conn, uuid).id, request.metric_key, low, high)
+        found += _of_run(request.metric_key, chunks.sample(points, request.max_results), uuid)
+    return wire.Bulk(found)
+
+
+def _of_run(key: str, points: Points, uuid: str) -> list[wire.OfRun]:
+    columns = metrics.numbers(points.values), points.times.tolist(), points.steps.tolist()
+    return [wire.OfRun(key, value, time, step, uuid) for value, time, step in zip(*columns, strict=True)]
 
 
 def curve(conn: Connection, request: wire.Curve) -> wire.Points:
