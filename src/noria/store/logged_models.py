@@ -11,11 +11,12 @@ from typing import Any
 from uuid import uuid4
 
 from msgspec import UNSET, to_builtins
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exists, insert, null, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, Text, and_, cast, delete, exists, insert, null, or_, select, update
 
 from noria.errors import Invalid, NotFound
-from noria.store import experiments, filters, names, page, rows
+from noria.store import experiments, fields, filters, names, page, rows
 from noria.store.experiments import now
+from noria.store.fields import Field
 from noria.store.schema import logged_model, logged_model_metric, logged_model_param, logged_model_tag
 from noria.types import Metric, Param, Tag, clamped
 from noria.wire import logged_models as wire
@@ -29,8 +30,11 @@ _COLUMNS: dict[str, ColumnElement[Any]] = {
     **dict.fromkeys(("creation_timestamp", "creation_timestamp_ms", "creation_time"), _model.c.creation_time),
     **dict.fromkeys(("last_updated_timestamp", "last_updated_timestamp_ms"), _model.c.last_update_time),
 }  # fmt: skip
-_NUMERIC = {name for name in _COLUMNS if "_time" in name}
+_NUMERIC = [name for name in _COLUMNS if "_time" in name]
 _PAIRS = {"params": logged_model_param, "tags": logged_model_tag}
+NAMES = filters.Names(
+    texts=tuple(name for name in _COLUMNS if name not in _NUMERIC), numbers=tuple(_NUMERIC), kinds=("metrics", "params", "tags")
+)
 
 
 def create(conn: Connection, request: wire.Create) -> wire.Got:
@@ -169,18 +173,12 @@ def search(conn: Connection, request: wire.Search) -> wire.Found:
 def _where(request: wire.Search) -> ColumnElement[bool]:
     datasets = [_on(each.dataset_name, each.dataset_digest) for each in request.datasets]
     on = or_(*datasets) if datasets else _on("", "")
-    by_metric = False
-
-    def resolve(clause: filters.Comparison) -> ColumnElement[bool]:
-        nonlocal by_metric
-        by_metric |= clause.left.kind == "metrics"
-        return _resolve(clause, on)
-
     try:
-        condition = filters.where(request.filter, resolve)
+        parts = filters.parse(request.filter, NAMES)
     except Invalid as error:
         raise Invalid(f"Invalid filter string: {request.filter[:500]!r}. {error.message}") from None
-    if datasets and not by_metric:
+    condition = fields.condition(parts, lambda identifier: _field(identifier, on))
+    if datasets and not any(identifier.kind == "metrics" for identifier in filters.identifiers(parts)):
         return and_(condition, exists().where(_metric.c.model == _model.c.id, on))
     return condition
 
@@ -191,24 +189,14 @@ def _on(name: str, digest: str) -> ColumnElement[bool]:
     return and_(_metric.c.key.is_not(null()), *said)
 
 
-def _resolve(clause: filters.Comparison, on: ColumnElement[bool]) -> ColumnElement[bool]:
-    kind, key = clause.left.kind, clause.left.key
-    numeric = kind == "metrics" or (kind == "attributes" and key in _NUMERIC)
-    allowed = ("<", "<=", ">", ">=", "=", "!=") if numeric else ("=", "!=", "LIKE", "ILIKE", "IN", "NOT IN", "IS", "IS NOT")
-    if clause.op not in allowed:
-        raise Invalid(f"Invalid comparison operator for {kind}.{key}: '{clause.op}'. Expected one of {allowed}.")
+def _field(identifier: filters.Identifier, on: ColumnElement[bool]) -> Field:
+    kind, key = identifier.kind, identifier.key
     if kind == "metrics":
-        value = filters.number_condition(_metric.c.value, clause)
-        return exists().where(_metric.c.model == _model.c.id, _metric.c.key == key, value, on)
+        return Field(_metric.c.value, (_metric.c.model == _model.c.id, _metric.c.key == key, on), has_nan=True)
     if kind in _PAIRS:
-        table = _PAIRS[kind]
-        present = and_(table.c.model == _model.c.id, table.c.key == key)
-        if clause.op in ("IS", "IS NOT"):
-            return exists().where(present) if clause.op == "IS NOT" else ~exists().where(present)
-        return exists().where(present, filters.text_condition(table.c.value, clause))
-    if kind != "attributes" or key not in _COLUMNS:
-        raise filters.unknown(clause.left, list(_COLUMNS))
-    return filters.number_condition(_COLUMNS[key], clause) if numeric else filters.text_condition(_COLUMNS[key], clause)
+        own = _PAIRS[kind].c
+        return Field(own.value, (own.model == _model.c.id, own.key == key))
+    return Field(cast(_COLUMNS[key], Text) if key == "experiment_id" else _COLUMNS[key])
 
 
 def _ordered(query: Select[Any], entries: Sequence[wire.OrderBy]) -> Select[Any]:
@@ -240,16 +228,16 @@ _SAME = {
 
 def _token(request: wire.Search, start: int) -> str:
     """Where the next page begins, and of what."""
-    fields = {name: to_builtins(getattr(request, name)) for name in _SAME}
-    return base64.b64encode(json.dumps({"offset": start, **fields}).encode()).decode()
+    same = {name: to_builtins(getattr(request, name)) for name in _SAME}
+    return base64.b64encode(json.dumps({"offset": start, **same}).encode()).decode()
 
 
 def _offset(request: wire.Search) -> int:
     """Where this page begins; Invalid for a token of another search."""
     start = page.offset(request.page_token)
     if start:
-        fields = json.loads(base64.b64decode(request.page_token))
+        same = json.loads(base64.b64decode(request.page_token))
         for name, sentence in _SAME.items():
-            if fields.get(name) != to_builtins(getattr(request, name)):
+            if same.get(name) != to_builtins(getattr(request, name)):
                 raise Invalid(sentence, "Change nothing between two pages.")
     return start
