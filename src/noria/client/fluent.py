@@ -285,7 +285,7 @@ def _checked(metrics: Mapping[str, object]) -> dict[str, float]:
 def _again(data: bytes, written: int) -> None:
     """There was no run, or its disk took only so many bytes: the spool tries once more, or holds it and all that follows."""
     run = _current()
-    run.spool.add(data, written)
+    run.spool.rest(data, written)
     _activate(run)
 
 

@@ -36,9 +36,8 @@ def ship(conn: Connection, request: wire.Ship) -> tuple[wire.Offset, str]:
     at = known.offset if known else 0
     if request.offset != at:
         return wire.Offset(at), ""
-    after = at + len(request.frames)
-    end = request.end or after
-    if wire.whole(request.frames) != len(request.frames) or end < after:
+    end = request.end or at + len(request.frames)
+    if wire.whole(request.frames) != len(request.frames) or end < at:
         raise Invalid("These frames are damaged or cut short.", "Send whole frames.")
     if end == at:
         return wire.Offset(at), ""
