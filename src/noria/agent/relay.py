@@ -88,9 +88,10 @@ class Relay:
             return False
 
     def left(self, path: Path) -> int:
-        """Bytes of this spool that are not on the server, as far as is known."""
+        """Bytes of this spool that are not on the server, as far as is known; 0 if another relay has put it aside."""
         known = self._known.get(path)
-        return path.stat().st_size - (min(known.offset, path.stat().st_size) if known is not None and known.header.format else 0)
+        there = known.offset if known is not None and known.header.format else 0
+        return max(0, path.stat().st_size - there) if path.exists() else 0
 
     def retries(self, path: Path) -> bool:
         """Whether a file of this spool is being offered again to a server that failed at it."""
@@ -122,6 +123,8 @@ class Relay:
             self._complain(path, error.message)
             if (known := self._known.get(path)) is not None:
                 known.not_before = max(known.not_before, time.monotonic() + _PAUSE)
+        except FileNotFoundError:
+            pass  # Another relay has put it aside.
         except OSError as error:
             self._complain(path, f"it cannot be read ({error.strerror}).")
         return False

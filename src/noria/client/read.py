@@ -95,3 +95,15 @@ def ended(fd: int) -> bool:
         last = [-1, *(tag for tag, _, _ in tagged(tail[at : at + size]))][-1]
         at = at + size if size else resume(tail, at + 1)
     return at == len(tail) and last in _ENDS
+
+
+def below(folder: Path) -> list[Path]:
+    """The spools in a job's folder, a folder of spools or jobs, or a home; or the one spool that `folder` is. [] if there are none."""
+    if folder.is_file():
+        return [folder]
+    return sorted(path for pattern in ("", "spool/", "*/spool/", "jobs/*/spool/") for path in folder.glob(f"{pattern}*.spool"))
+
+
+def is_over(path: Path) -> bool:
+    """Whether a spool is that of a job that has ended."""
+    return (path.parent.parent / "exit.json").exists()
