@@ -76,7 +76,8 @@ def _replay(conn: Connection, run: int, key: str | None = None) -> list[Point]:
     query = select(metric_log.c.rewind, metric_log.c.body).where(metric_log.c.run == run).order_by(metric_log.c.id)
     for step, body in conn.execute(query):
         if step is not None:
-            points = {mark: point for mark, point in points.items() if point[3] < step}
+            # The machine's metrics count intervals, not steps of the training, and time is not rewound.
+            points = {mark: point for mark, point in points.items() if point[3] < step or point[0].startswith("system/")}
         else:
             points.update((_mark(point), point) for point in _decode(body) if key is None or point[0] == key)
     return list(points.values())
