@@ -17,6 +17,7 @@ from zlib import crc32
 
 from noria import process
 from noria.errors import NoriaError
+from noria.jobs.carry import VARIABLE as CLIENT
 from noria.jobs.dialect import Dialect, Placement
 from noria.jobs.folder import Exit, Folder, Started, Task
 from noria.jobs.system import recorded
@@ -98,7 +99,7 @@ class Launcher:
         self.folder.logs.mkdir(exist_ok=True)
         user = self.folder.environment()
         for local in range(spec.tasks_per_node):
-            env = {**os.environ, **user, **self._rank_env(base + local, local, user)}
+            env = _with_client({**os.environ, **user, **self._rank_env(base + local, local, user)})
             self.ranks[base + local] = process.start(
                 spec.command, log=self.folder.logs / f"rank{base + local}.log", env=env, cwd=spec.cwd or None
             )
@@ -176,6 +177,12 @@ class Launcher:
 
     def _ended(self, code: int, rank: int | None = None, reason: str = "") -> Exit:
         return Exit(code, _now(), self.attempt, rank, reason)
+
+
+def _with_client(env: dict[str, str]) -> dict[str, str]:
+    """The environment with Noria's client behind everything else that PYTHONPATH names."""
+    client = env.get(CLIENT)
+    return {**env, "PYTHONPATH": os.pathsep.join(filter(None, [env.get("PYTHONPATH"), client]))} if client else env
 
 
 def _how(exit: Exit) -> str:
