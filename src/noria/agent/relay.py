@@ -22,7 +22,7 @@ from noria.client.http import Server
 from noria.client.read import Piece
 from noria.client.spool import now
 from noria.errors import NoriaError, Unavailable
-from noria.wire import runs
+from noria.wire import logged_models, runs
 from noria.wire import spools as wire
 
 _PATIENCE = 90.0
@@ -31,16 +31,16 @@ _TRIES = 8
 """How often a file is offered to a server that fails at it, with pauses that double."""
 _PAUSE = 5.0
 """Seconds before a spool that was refused is offered again."""
-_ARTIFACT = wire.Artifact.__struct_config__.tag
+_FILES = {wire.Artifact.__struct_config__.tag, wire.ModelArtifact.__struct_config__.tag}
 
 
 class Known(Struct):
-    """What is remembered of a spool while it is open. `root`: of the run's artifacts, once it was asked for."""
+    """What is remembered of a spool while it is open. `roots`: of the artifacts of logged models, by id, and of the run, ""."""
 
     header: wire.Header
     offset: int
     damaged_since: float = 0.0
-    root: str = ""
+    roots: dict[str, str] = {}
     tries: int = 0
     not_before: float = 0.0
     keep_files: bool = False
@@ -163,12 +163,13 @@ class Relay:
     def _send(self, path: Path, known: Known, piece: Piece) -> None:
         """Upload the files that these frames speak of, then ship the frames."""
         for tag, start, end in wire.tagged(piece.frames):
-            if tag != _ARTIFACT:
+            if tag not in _FILES:
                 continue
-            if not known.root and not self._put(path, known, piece, start):  # What comes before may make the run.
-                return
             record = wire.decode(piece.frames[start + wire.FRAME.size : end])
-            assert isinstance(record, wire.Artifact)
+            assert isinstance(record, (wire.Artifact, wire.ModelArtifact))
+            # What comes before may make the run or the model.
+            if _owner(record) not in known.roots and not self._put(path, known, piece, start):
+                return
             self._upload(path, known, record)
         self._put(path, known, piece, len(piece.frames))
 
@@ -185,15 +186,14 @@ class Relay:
         request = wire.Ship(known.header.spool_id, known.offset, frames, end, damaged)
         known.offset, known.damaged_since = self.server.call(wire.SHIP, request).offset, 0.0
 
-    def _upload(self, path: Path, known: Known, record: wire.Artifact) -> None:
+    def _upload(self, path: Path, known: Known, record: wire.Artifact | wire.ModelArtifact) -> None:
         """The file goes first: once the record is on the server, so is what it speaks of."""
         source = path.parent / record.stored
         if not source.exists():
             self._complain(path, f"the file of artifact '{record.path}' is gone; the rest goes on.")
             return
         try:
-            known.root = known.root or self.server.call(runs.GET, runs.Get(known.header.run_id)).run.info.artifact_uri
-            self.server.upload(known.root, record.path, source)
+            self.server.upload(self._root(known, _owner(record)), record.path, source)
             known.tries = 0
         except Unavailable:
             raise
@@ -204,6 +204,14 @@ class Relay:
                 raise
             known.keep_files = True  # It will not be taken; what comes after it still is.
             self._complain(path, f"artifact '{record.path}' was refused, its file {source} is kept: {error}")
+
+    def _root(self, known: Known, model_id: str) -> str:
+        if model_id not in known.roots and model_id:
+            model = self.server.call(logged_models.GET, logged_models.Key(model_id)).model
+            known.roots[model_id] = model.info.artifact_uri
+        elif model_id not in known.roots:
+            known.roots[""] = self.server.call(runs.GET, runs.Get(known.header.run_id)).run.info.artifact_uri
+        return known.roots[model_id]
 
     def _is_final(self, known: Known, piece: Piece, over: bool) -> bool:
         """Whether damage is damage, and not what another host's file system has still to show."""
@@ -234,8 +242,8 @@ class Relay:
         return known.offset == path.stat().st_size and _ended(path)
 
     def _end(self, path: Path, known: Known) -> bool:
-        """End the run of a writer outside of jobs that died without a word. Whether that is done."""
-        if known.header.job_id or known.offset != path.stat().st_size or _ended(path):
+        """End the run of a writer outside of jobs that began it and died without a word. Whether that is done."""
+        if known.header.job_id or known.offset != path.stat().st_size or _ended(path) or not _began(path):
             return True
         disk.append(path, wire.frame(wire.End("FAILED", now())))
         return self._try(path, over=True)
@@ -244,6 +252,16 @@ class Relay:
 def _ended(path: Path) -> bool:
     with disk.opened(path) as fd:
         return read.ended(fd)
+
+
+def _began(path: Path) -> bool:
+    with disk.opened(path) as fd:
+        return read.began(fd)
+
+
+def _owner(record: wire.Artifact | wire.ModelArtifact) -> str:
+    """The logged model that a file belongs to; "" for the run."""
+    return record.model_id if isinstance(record, wire.ModelArtifact) else ""
 
 
 def _run_of(path: Path) -> str:

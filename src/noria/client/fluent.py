@@ -186,7 +186,8 @@ def job_folder() -> Path | None:
     return Path(folder) if folder else None
 
 
-def _spool_folder() -> Path:
+def spool_folder() -> Path:
+    """Where this process's spools go."""
     folder = job_folder()
     return folder / "spool" if folder else config.load().folder / "spool"
 
@@ -213,7 +214,7 @@ def start_run(
         attach = _job_run() if not _stack and run_id is None else ""
         parent = _stack[-1].run_id if _stack else ""
         run = ActiveRun(
-            attach or limits.run_id(run_id or uuid4().hex), _spool_folder(), in_job=bool(attach), system_metrics=system_metrics
+            attach or limits.run_id(run_id or uuid4().hex), spool_folder(), in_job=bool(attach), system_metrics=system_metrics
         )
         labels = {"mlflow.parentRunId": parent} if parent else {}
         if not attach:

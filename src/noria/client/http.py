@@ -153,6 +153,6 @@ def _why(error: Exception) -> str:
 
 
 def _query(fields: dict[str, Any]) -> str:
-    given = {name: value for name, value in fields.items() if value not in ("", [], msgspec.UNSET)}
+    given = {name: value for name, value in fields.items() if value not in ("", [], None, msgspec.UNSET)}
     pairs = {name: str(value).lower() if isinstance(value, bool) else value for name, value in given.items()}
     return f"?{urlencode(pairs, doseq=True)}" if pairs else ""

@@ -8,13 +8,13 @@ from pathlib import Path
 from msgspec import Struct
 
 from noria.client import disk
-from noria.wire.spools import FORMAT, FRAME, LIMIT, End, Header, decode, resume, tagged, whole
+from noria.wire.spools import FORMAT, FRAME, LIMIT, Begin, Close, End, Header, decode, resume, tagged, whole
 
 BATCH = 1 << 20
 """Bytes of frames in one piece; a single frame may be larger."""
 _HEAD = 1 << 16
 _TAIL = 4096
-_ENDS = {End.__struct_config__.tag}
+_ENDS = {End.__struct_config__.tag, Close.__struct_config__.tag}
 
 
 class Piece(Struct, frozen=True):
@@ -107,3 +107,15 @@ def below(folder: Path) -> list[Path]:
 def is_over(path: Path) -> bool:
     """Whether a spool is that of a job that has ended."""
     return (path.parent.parent / "exit.json").exists()
+
+
+def began(fd: int) -> bool:
+    """Whether the writer began its run, and answers for its end: that stands right behind the header."""
+    head, at = disk.read(fd, 0, _HEAD), 0
+    while 0 <= at < len(head):
+        size = whole(head[at:])
+        for tag, _, _ in tagged(head[at : at + size]):
+            if tag != Header.__struct_config__.tag:
+                return tag == Begin.__struct_config__.tag
+        at = at + size if size else resume(head, at + 1)
+    return False

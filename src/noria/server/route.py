@@ -15,9 +15,10 @@ from noria.door import JOB
 from noria.errors import Invalid, NoriaError, TooLarge
 from noria.server.live import Hub
 from noria.store.artifacts import Artifacts
+from noria.store.metrics import Append
 from noria.store.store import Connection, Store
 from noria.wire import limits
-from noria.wire.endpoint import Empty, Endpoint, convert, decode, encode
+from noria.wire.endpoint import Empty, Endpoint, convert, decode, encode, unpacked
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -46,8 +47,9 @@ class State(Struct, frozen=True):
 
 
 class Route(Struct, frozen=True):
-    """One row and what answers it. `tell` informs watchers after the commit; `reply` picks the response from the result; `makes_work` wakes the agent;
-    `by_job` is written besides when a job asks, with its id and the result."""
+    """One row and what answers it. `tell` informs watchers after the commit; `packed` says whether a request comes down to metrics
+    alone; `reply` picks the response from the result; `makes_work` wakes the agent; `by_job` is written besides when a job asks,
+    with its id and the result."""
 
     endpoint: Endpoint[Any, Any]
     work: Callable[[Connection, Any], Any]
@@ -56,14 +58,20 @@ class Route(Struct, frozen=True):
     reply: Callable[[Any], Any] | None = None
     makes_work: bool = False
     by_job: Callable[[Connection, str, Any], None] | None = None
+    packed: Callable[[Any], Append | None] | None = None
 
 
 def read(endpoint: Endpoint[Q, R], work: Callable[[Connection, Q], R]) -> Route:
     return Route(endpoint, work, False)
 
 
-def write(endpoint: Endpoint[Q, R], work: Callable[[Connection, Q], R | None], tell: Tell | None = None) -> Route:
-    return Route(endpoint, work, True, tell)
+def write(
+    endpoint: Endpoint[Q, R],
+    work: Callable[[Connection, Q], R | None],
+    tell: Tell | None = None,
+    packed: Callable[[Q], Append | None] | None = None,
+) -> Route:
+    return Route(endpoint, work, True, tell, packed=packed)
 
 
 def handler(route: Route, state: State) -> Callable[[Request], Awaitable[Response]]:
@@ -71,15 +79,17 @@ def handler(route: Route, state: State) -> Callable[[Request], Awaitable[Respons
 
     async def handle(request: Request) -> Response:
         query = await _query(route.endpoint, request)
-        if route.writes:
-            result = await asyncio.wrap_future(state.store.write(lambda conn: route.work(conn, query)))
-        else:
-            loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        if not route.writes:
             result = await loop.run_in_executor(state.readers, state.store.read, lambda conn: route.work(conn, query))
+        elif route.packed is not None and (batch := route.packed(query)) is not None:
+            result = await state.store.append(batch, loop.create_future())
+        else:
+            result = await state.store.write(lambda conn: route.work(conn, query), loop.create_future())
         job_id = request.scope.get(JOB)
         if route.by_job is not None and job_id:
             follow = route.by_job
-            await asyncio.wrap_future(state.store.write(lambda conn: follow(conn, job_id, result)))
+            await state.store.write(lambda conn: follow(conn, job_id, result), loop.create_future())
         if route.tell is not None:
             route.tell(state.hub, query, result)
         if route.makes_work and state.agent is not None:
@@ -102,7 +112,7 @@ async def _query(endpoint: Endpoint[Any, Any], request: Request) -> Any:
     body = await read_body(request)
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip()
     if body and kind != f"application/{endpoint.codec}":
-        raise Invalid(f"Bad Request. Content-Type must be 'application/{endpoint.codec}', not '{kind[:80]}'.")
+        raise Invalid(f"Bad Request. Content-Type must be one of ['application/{endpoint.codec}'].", f"It is '{kind[:80]}'.")
     if not inpath:
         return decode(endpoint.request, body, endpoint.codec)
     fields = decode(dict[str, Any], body, endpoint.codec)
@@ -130,4 +140,4 @@ async def read_body(request: Request, limit: int = limits.BODY) -> bytes:
             blocks.append(block)
     except ClientDisconnect:
         raise NoriaError("The client went away before the end of its request.") from None
-    return b"".join(blocks)
+    return unpacked(b"".join(blocks), request.headers.get("content-encoding", ""), limit)

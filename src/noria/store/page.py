@@ -27,8 +27,9 @@ def token(start: int) -> str:
 
 
 def size(asked: int, most: int) -> int:
-    if not 0 < asked <= most:
-        raise Invalid(
-            f"Invalid value {asked} for parameter 'max_results' supplied: It must be a positive integer, at most {most}."
-        )
+    if asked < 1:
+        raise Invalid(f"Invalid value {asked} for parameter 'max_results' supplied. It must be a positive integer.")
+    if asked > most:
+        raise Invalid(f"Invalid value {asked} for parameter 'max_results' supplied. It must be at most {most}.",
+                      "Ask for further pages with next_page_token.")  # fmt: skip
     return asked

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 from uuid import uuid4
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exists, func, not_, null, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exists, func, insert, not_, null, select, update
 
 from noria.errors import Invalid, NotFound
-from noria.store import experiments, filters, metrics, names, page, rows
+from noria.store import experiments, filters, logged_models, metrics, names, page, rows
+from noria.store.chunks import Points
 from noria.store.schema import dataset, latest, param, run, run_model, tag
 from noria.types import (
     DatasetInput,  # fmt: skip
@@ -26,13 +29,15 @@ from noria.types import (
     RunInputs,
     RunOutputs,
     RunStatus,
-    Tag,
+    clamped,
     number,
 )
 from noria.wire import limits
 from noria.wire import runs as wire
 
 NAME_TAG = "mlflow.runName"
+HISTORY_TAG = "mlflow.log-model.history"
+_read = msgspec.json.Decoder(DatasetInput).decode
 
 
 def create(conn: Connection, request: wire.Create) -> wire.Got:
@@ -42,12 +47,7 @@ def create(conn: Connection, request: wire.Create) -> wire.Got:
             "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with different values "
             f"(run_name='{request.run_name}', mlflow.runName='{tags[NAME_TAG]}')."
         )
-    owner = experiments.row(conn, request.experiment_id)
-    if owner.lifecycle_stage != "active":
-        raise Invalid(
-            f"The experiment {request.experiment_id} must be in the 'active' state. Current state is deleted.",
-            "Restore it first.",
-        )
+    owner = experiments.active(conn, request.experiment_id or "0")
     name = request.run_name or tags.get(NAME_TAG, "")
     uuid = insert_run(conn, uuid4().hex, owner.id, name, request.user_id, request.start_time, tags)
     return get(conn, wire.Get(uuid))
@@ -68,7 +68,7 @@ def insert_run(
     name = name or names.make()
     values = {
         "uuid": uuid, "experiment": experiment_id, "name": name, "user_id": user, "status": status, "start_time": start_time,
-        "artifact_uri": f"{owner.artifact_location}/{uuid}/artifacts", "lifecycle_stage": "active",
+        "artifact_uri": experiments.below(owner.artifact_location, uuid, "artifacts"), "lifecycle_stage": "active",
     }  # fmt: skip
     key = rows.add(conn, run, values)
     put_tags(conn, key, {**tags, NAME_TAG: name})
@@ -112,7 +112,7 @@ def load(conn: Connection, found: Sequence[Row[Any]]) -> list[Run]:
     values: dict[int, list[Metric]] = {}
     for chunk in rows.chunks(keys):
         for key, name, value, timestamp, step in metrics.last(conn, chunk):
-            values.setdefault(key, []).append(Metric(name, number(value), timestamp, step))
+            values.setdefault(key, []).append(Metric(name, clamped(value), timestamp, step))
     params = rows.pairs(conn, param, param.c.run, keys)
     tags = rows.pairs(conn, tag, tag.c.run, keys)
     inputs, outputs = _links(conn, keys)
@@ -140,7 +140,7 @@ def _links(conn: Connection, keys: list[int]) -> tuple[dict[int, RunInputs], dic
     written: dict[int, list[ModelOutput]] = {}
     for chunk in rows.chunks(keys):
         for key, body in conn.execute(select(dataset.c.run, dataset.c.body).where(dataset.c.run.in_(chunk))):
-            data.setdefault(key, []).append(msgspec.json.decode(body, type=DatasetInput))
+            data.setdefault(key, []).append(_read(body))
         for each in conn.execute(select(run_model).where(run_model.c.run.in_(chunk))):
             if each.direction == "input":
                 read.setdefault(each.run, []).append(ModelInput(each.model_id))
@@ -190,6 +190,8 @@ def restore(conn: Connection, request: wire.Get) -> None:
 
 
 def put_tags(conn: Connection, key: int, tags: dict[str, str]) -> None:
+    """Set tags; the run's name follows its tag, and is never empty."""
+    tags = {name: value for name, value in tags.items() if name != NAME_TAG or value}
     rows.upsert(
         conn, tag, [{"run": key, "key": name, "value": limits.cut(value, limits.TAG_VALUE)} for name, value in tags.items()]
     )
@@ -200,28 +202,73 @@ def put_tags(conn: Connection, key: int, tags: dict[str, str]) -> None:
 def put_params(conn: Connection, uuid: str, key: int, params: dict[str, str]) -> None:
     """Params are written once: the same value again is fine, another one is Invalid."""
     fresh = {name: limits.cut(value, limits.PARAM_VALUE) for name, value in params.items()}
-    conn.execute(
-        upsert(param).on_conflict_do_nothing(), [{"run": key, "key": name, "value": value} for name, value in fresh.items()]
-    )
-    kept = conn.execute(select(param.c.key, param.c.value).where(param.c.run == key, param.c.key.in_(fresh)))
-    for name, value in kept:
-        if value != fresh[name]:
-            raise Invalid(
-                f"Changing param values is not allowed. Param with key='{name}' was already logged with value='{value}' for run "
-                f"ID='{uuid}'. Attempted logging new value '{fresh[name]}'."
-            )
+    rows.keep(conn, param, [{"run": key, "key": name, "value": value} for name, value in fresh.items()])
+    found = conn.execute(select(param.c.key, param.c.value).where(param.c.run == key, param.c.key.in_(fresh)))
+    kept = {each.key: each.value for each in found}
+    other = [{"key": k, "old_value": kept[k], "new_value": v} for k, v in fresh.items() if kept.get(k, v) != v]
+    if other:
+        raise _changed(uuid, other)
+
+
+def _changed(uuid: str, other: list[dict[str, str]]) -> Invalid:
+    start = "Changing param values is not allowed."
+    if len(other) > 1:
+        return Invalid(f"{start} Params were already logged='{other}' for run ID='{uuid}'.", "Start a new run for them.")
+    (one,) = other
+    return Invalid(f"{start} Param with key='{one['key']}' was already logged with value='{one['old_value']}' for run "
+                   f"ID='{uuid}'. Attempted logging new value '{one['new_value']}'.", "Start a new run for it.")  # fmt: skip
 
 
 def keep_params(conn: Connection, key: int, params: dict[str, str]) -> None:
     """Params from a spool: a job that is tried again logs its params again, and the first values stand."""
-    fresh = [{"run": key, "key": name, "value": limits.cut(value, limits.PARAM_VALUE)} for name, value in params.items()]
-    if fresh:
-        conn.execute(upsert(param).on_conflict_do_nothing(), fresh)
+    rows.keep(
+        conn, param, [{"run": key, "key": name, "value": limits.cut(value, limits.PARAM_VALUE)} for name, value in params.items()]
+    )
+
+
+def packed(request: wire.LogBatch | wire.LogMetric) -> metrics.Append | None:
+    """A request that has metrics alone, as the store takes them all at once; None for any other."""
+    if isinstance(request, wire.LogMetric):
+        return None if request.model_id else _append_of(request.run_id or request.run_uuid, [_point(request)])
+    if request.params or request.tags or not request.metrics or any(each.model_id for each in request.metrics):
+        return None
+    _check_batch(request)
+    return _append_of(request.run_id, request.metrics)
+
+
+def _append_of(uuid: str, points: list[Metric]) -> metrics.Append:
+    values: list[Any] = [each.value for each in points]
+    times, steps = [each.timestamp for each in points], [each.step for each in points]
+    try:
+        try:
+            body = metrics.columns(values, times, steps)
+        except struct.error:
+            body = metrics.columns(map(float, values), times, steps)  # Some are "NaN" or "Infinity".
+    except struct.error:
+        raise Invalid(
+            "Invalid value for parameter 'metrics' supplied: a timestamp or step is not in the range of 64 bits."
+        ) from None
+    return metrics.Append(uuid, "\n".join([each.key for each in points]), body)
+
+
+_key = lru_cache(1 << 16)(limits.key)
 
 
 def log_metric(conn: Connection, request: wire.LogMetric) -> None:
-    key = row(conn, request.run_id or request.run_uuid, active=True).id
-    metrics.append(conn, key, [(limits.key(request.key), request.value, request.timestamp, request.step)])
+    uuid, point = request.run_id or request.run_uuid, _point(request)
+    _log(conn, _append_of(uuid, [point]))
+    logged_models.keep_metrics(conn, uuid, [point])
+
+
+def _point(request: wire.LogMetric) -> Metric:
+    if request.timestamp < 0:
+        limits.moment(request.timestamp, request.key, request.value)
+    return Metric(_key(request.key), number(request.value), request.timestamp, request.step, request.dataset_name,
+                  request.dataset_digest, request.model_id)  # fmt: skip
+
+
+def _log(conn: Connection, batch: metrics.Append) -> None:
+    metrics.insert(conn, [(row(conn, batch.uuid, active=True).id, batch.names, batch.body)])
 
 
 def log_param(conn: Connection, request: wire.LogParam) -> None:
@@ -247,39 +294,75 @@ def log_batch(conn: Connection, request: wire.LogBatch) -> None:
         put_params(conn, request.run_id, key, {each.key: each.value for each in request.params})
     if request.tags:
         put_tags(conn, key, {each.key: each.value for each in request.tags})
-    metrics.append(conn, key, [(each.key, float(each.value), each.timestamp, each.step) for each in request.metrics])
+    if request.metrics:
+        _log(conn, _append_of(request.run_id, request.metrics))
+        logged_models.keep_metrics(conn, request.run_id, request.metrics)
 
 
 def _check_batch(request: wire.LogBatch) -> None:
-    parts: dict[str, Sequence[Metric | Param | Tag]] = {
-        "metrics": request.metrics,
-        "params": request.params,
-        "tags": request.tags,
-    }
-    for what, entries in parts.items():
-        if len(entries) > limits.BATCH[what]:
-            raise Invalid(f"A batch logging request can contain at most {limits.BATCH[what]} {what}. Got {len(entries)} {what}.",
-                          "Split the batch up.")  # fmt: skip
-        for entry in entries:
-            limits.key(entry.key, what.rstrip("s"))
-    total = sum(len(entries) for entries in parts.values())
-    if total > limits.BATCH_TOTAL:
-        raise Invalid(
-            f"A batch logging request can contain at most {limits.BATCH_TOTAL} metrics, params, and tags in total. Got {total}."
-        )
-    keys = [each.key for each in request.params]
-    if len(set(keys)) != len(keys):
-        twice = sorted({key for key in keys if keys.count(key) > 1})
-        raise Invalid(
-            f"Duplicate parameter keys have been submitted: {twice}.",
-            "Please ensure the request contains only one param value per param key.",
-        )
+    limits.run_id(request.run_id)
+    limits.batch(metrics=request.metrics, params=request.params, tags=request.tags)
+    for place, each in enumerate(request.metrics):
+        _check_key(each.key, "metric", f"metrics[{place}].name")
+        if each.timestamp < 0:
+            limits.moment(each.timestamp, each.key, each.value, f"metrics[{place}].timestamp")
+    for place, entry in enumerate(request.params):
+        _check_key(entry.key, "param", f"params[{place}].key")
+    for place, label in enumerate(request.tags):
+        _check_key(label.key, "tag", f"tags[{place}].key")
+
+
+def _check_key(name: str, what: str, path: str) -> None:
+    try:
+        _key(name, what)
+    except Invalid:
+        limits.key(name, what, path)  # The same again, with the place in the request.
+
+
+def log_model(conn: Connection, request: wire.LogModel) -> None:
+    """The run's tag lists its models, each by what tells it from others."""
+    key = row(conn, request.run_id, active=True).id
+    try:
+        model = json.loads(request.model_json)
+    except (ValueError, RecursionError):
+        raise Invalid(f"Malformed model info. \n {request.model_json[:200]} \n is not a valid JSON.") from None
+    lacking = {"artifact_path", "flavors", "utc_time_created", "run_id"} - set(model if isinstance(model, dict) else ())
+    if lacking:
+        raise Invalid(f"Model json is missing mandatory fields: {sorted(lacking)}")
+    flavors = model["flavors"].items() if isinstance(model["flavors"], dict) else ()
+    entry = {name: model[name] for name in ("run_id", "utc_time_created", "artifact_path", "model_uuid") if name in model}
+    entry["flavors"] = {name: _without_config(flavor) for name, flavor in flavors}
+    kept = conn.execute(select(tag.c.value).where(tag.c.run == key, tag.c.key == HISTORY_TAG)).scalar()
+    put_tags(conn, key, {HISTORY_TAG: json.dumps([*_listed(kept), entry])})
+
+
+def _without_config(flavor: object) -> object:
+    return {key: value for key, value in flavor.items() if key != "config"} if isinstance(flavor, dict) else flavor
+
+
+def _listed(text: str | None) -> list[Any]:
+    """The models that a tag lists; none if it was cut, as long ones are."""
+    try:
+        return list(json.loads(text or "[]"))
+    except (ValueError, TypeError):
+        return []
 
 
 def log_inputs(conn: Connection, request: wire.LogInputs) -> None:
-    key = row(conn, request.run_id, active=True).id
-    put_datasets(conn, key, request.datasets)
-    _put_models(conn, key, "input", [ModelOutput(each.model_id) for each in request.models])
+    limits.run_id(request.run_id)
+    for each in request.datasets:
+        _check_dataset(each)
+    found = row(conn, request.run_id, active=True)
+    put_datasets(conn, found.id, request.datasets)
+    _put_models(conn, found.id, "input", [ModelOutput(each.model_id) for each in request.models])
+
+
+def _check_dataset(entry: DatasetInput) -> None:
+    for name, limit in limits.DATASET.items():
+        limits.fits(getattr(entry.dataset, name), limit, name)
+    for each in entry.tags:
+        limits.fits(each.key, limits.INPUT_TAG_KEY, "key")
+        limits.fits(each.value, limits.INPUT_TAG_VALUE, "value")
 
 
 def log_outputs(conn: Connection, request: wire.LogOutputs) -> None:
@@ -287,9 +370,18 @@ def log_outputs(conn: Connection, request: wire.LogOutputs) -> None:
 
 
 def put_datasets(conn: Connection, key: int, datasets: list[DatasetInput]) -> None:
-    rows.upsert(conn, dataset, [
-        {"run": key, "name": each.dataset.name, "digest": each.dataset.digest, "body": msgspec.json.encode(each)} for each in datasets
-    ])  # fmt: skip
+    """What a run reads. A name and a digest mean one data set in an experiment: what was said of it first stands."""
+    experiment = select(run.c.experiment).where(run.c.id == key).scalar_subquery()
+    other = run.alias()
+    for each in datasets:
+        name, digest = each.dataset.name, each.dataset.digest
+        known = select(dataset.c.run, dataset.c.body).join(other, dataset.c.run == other.c.id)
+        known = known.where(other.c.experiment == experiment, dataset.c.name == name, dataset.c.digest == digest)
+        first = conn.execute(known.order_by(dataset.c.run != key).limit(1)).first()
+        if first is None or first.run != key:
+            same = each.dataset if first is None else _read(first.body).dataset
+            body = msgspec.json.encode(DatasetInput(same, each.tags))
+            conn.execute(insert(dataset).values(run=key, name=name, digest=digest, body=body))
 
 
 def _put_models(conn: Connection, key: int, direction: str, models: list[ModelOutput]) -> None:
@@ -299,16 +391,20 @@ def _put_models(conn: Connection, key: int, direction: str, models: list[ModelOu
 
 
 def get_history(conn: Connection, request: wire.GetHistory) -> wire.History:
-    points = metrics.history(conn, row(conn, request.run_id or request.run_uuid).id, request.metric_key)
     start = page.offset(request.page_token)
-    size = page.size(request.max_results, 25_000) if request.max_results else len(points)
-    chosen = points[start : start + size]
-    more = page.token(start + size) if start + size < len(points) else ""
-    return wire.History([Metric(key, number(value), timestamp, step) for key, value, timestamp, step in chosen], more)
+    size = page.size(request.max_results, 25_000) if request.max_results else 2**31
+    key = row(conn, request.run_id or request.run_uuid).id
+    points, more = metrics.history(conn, key, request.metric_key, start, size)
+    return wire.History(_metrics(request.metric_key, points), page.token(start + size) if more else "")
+
+
+def _metrics(key: str, points: Points) -> list[Metric]:
+    columns = metrics.numbers(points.values, clamped), points.times.tolist(), points.steps.tolist()
+    return [Metric(key, value, time, step) for value, time, step in zip(*columns, strict=True)]
 
 
 def curve(conn: Connection, request: wire.Curve) -> wire.Points:
-    return metrics.curve(conn, row(conn, request.run_id).id, request.key)
+    return metrics.curve(conn, row(conn, request.run_id).id, request)
 
 
 def search(conn: Connection, request: wire.Search) -> wire.Found:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import UNSET, Struct, UnsetType
 
-from noria.types import DatasetInput, Metric, ModelInput, ModelOutput, Number, Param, Run, RunInfo, RunStatus, Tag
+from noria.types import DatasetInput, Int, Metric, ModelInput, ModelOutput, Name, Number, Param, Run, RunInfo, RunStatus, Tag
 from noria.wire.endpoint import MLFLOW, OWN, Empty, Endpoint
 from noria.wire.experiments import ViewType
 
@@ -13,7 +13,7 @@ class Create(Struct, frozen=True):
     experiment_id: str = "0"
     user_id: str = ""
     run_name: str = ""
-    start_time: int = 0
+    start_time: Int = 0
     tags: list[Tag] = []
 
 
@@ -30,7 +30,7 @@ class Update(Struct, frozen=True):
     run_id: str = ""
     run_uuid: str = ""
     status: RunStatus | UnsetType = UNSET
-    end_time: int | UnsetType = UNSET
+    end_time: Int | UnsetType = UNSET
     run_name: str = ""
 
 
@@ -53,53 +53,63 @@ class Found(Struct, frozen=True, omit_defaults=True):
 
 
 class LogMetric(Struct, frozen=True):
-    key: str
+    key: Name
     value: float
-    timestamp: int
+    timestamp: Int
     run_id: str = ""
     run_uuid: str = ""
-    step: int = 0
+    step: Int = 0
+    model_id: str | UnsetType = UNSET
+    dataset_name: str | UnsetType = UNSET
+    dataset_digest: str | UnsetType = UNSET
 
 
 class LogParam(Struct, frozen=True):
-    key: str
+    key: Name
     value: str = ""
     run_id: str = ""
     run_uuid: str = ""
 
 
 class LogBatch(Struct, frozen=True):
-    run_id: str
+    run_id: Name
     metrics: list[Metric] = []
     params: list[Param] = []
     tags: list[Tag] = []
 
 
 class LogInputs(Struct, frozen=True):
-    run_id: str
+    run_id: Name
     datasets: list[DatasetInput] = []
     models: list[ModelInput] = []
 
 
 class LogOutputs(Struct, frozen=True):
-    run_id: str
-    models: list[ModelOutput] = []
+    run_id: Name
+    models: list[ModelOutput]
+
+
+class LogModel(Struct, frozen=True):
+    """Of MLflow's 2.x clients: a model's MLmodel as JSON, which the run's tag lists."""
+
+    run_id: Name
+    model_json: Name
 
 
 class SetTag(Struct, frozen=True):
-    key: str
+    key: Name
     value: str = ""
     run_id: str = ""
     run_uuid: str = ""
 
 
 class DeleteTag(Struct, frozen=True):
-    run_id: str
-    key: str
+    run_id: Name
+    key: Name
 
 
 class GetHistory(Struct, frozen=True):
-    metric_key: str
+    metric_key: Name
     run_id: str = ""
     run_uuid: str = ""
     max_results: int = 0
@@ -116,16 +126,26 @@ class Resolve(Struct, frozen=True):
 
 
 class Curve(Struct, frozen=True):
+    """pixels: at most so many points, each standing for those of one pixel; 0: all. Steps: both ends belong to it."""
+
     run_id: str
     key: str
+    pixels: int = 0
+    start_step: int | UnsetType = UNSET
+    end_step: int | UnsetType = UNSET
 
 
 class Points(Struct, frozen=True):
-    """One metric's history as columns, in the order (step, timestamp)."""
+    """One metric's history as columns, in the order (step, timestamp). If it had more points than pixels, `values` are the means
+    of each pixel's, `mins` and `maxs` their bounds, and the step and timestamp those of its first; otherwise `mins` and `maxs` are
+    empty. `count` is how many points there are."""
 
     steps: list[int]
     values: list[Number]
     timestamps: list[int]
+    mins: list[Number] = []
+    maxs: list[Number] = []
+    count: int = 0
 
 
 CREATE = Endpoint("POST", f"{MLFLOW}/runs/create", Create, Got)
@@ -138,6 +158,7 @@ LOG_METRIC = Endpoint("POST", f"{MLFLOW}/runs/log-metric", LogMetric, Empty)
 LOG_PARAM = Endpoint("POST", f"{MLFLOW}/runs/log-parameter", LogParam, Empty)
 LOG_BATCH = Endpoint("POST", f"{MLFLOW}/runs/log-batch", LogBatch, Empty)
 LOG_INPUTS = Endpoint("POST", f"{MLFLOW}/runs/log-inputs", LogInputs, Empty)
+LOG_MODEL = Endpoint("POST", f"{MLFLOW}/runs/log-model", LogModel, Empty)
 LOG_OUTPUTS = Endpoint("POST", f"{MLFLOW}/runs/outputs", LogOutputs, Empty)
 SET_TAG = Endpoint("POST", f"{MLFLOW}/runs/set-tag", SetTag, Empty)
 DELETE_TAG = Endpoint("POST", f"{MLFLOW}/runs/delete-tag", DeleteTag, Empty)

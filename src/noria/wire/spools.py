@@ -19,8 +19,9 @@ import msgspec
 from msgspec import Struct
 
 from noria.errors import Invalid
-from noria.types import RunStatus
+from noria.types import DatasetInput, ModelOutput, RunStatus
 from noria.wire.endpoint import OWN, Endpoint
+from noria.wire.logged_models import Status as ModelStatus
 
 FORMAT = 1
 LIMIT = 16 * 2**20
@@ -32,7 +33,10 @@ _LIKELY = re.compile(rb"(?s)(?=.{3}[\x00\x01].{4}[\x90-\x9f][\x00-\x7f])")
 
 
 class Header(Struct, frozen=True, array_like=True, tag=0):
-    """Who writes. `job_id` is empty outside of a job; `attempt` counts the tries of a job from 1."""
+    """Who writes. `job_id` is empty outside of a job; `attempt` counts the tries of a job from 1.
+
+    `run_id` is empty in a spool that speaks of experiments and models alone.
+    """
 
     format: int
     spool_id: str
@@ -101,7 +105,100 @@ class End(Struct, frozen=True, array_like=True, tag=8):
     end_time: int
 
 
-Record = Header | Begin | Log | Params | Tags | Artifact | Rewind | Dataset | End
+class Points(Struct, frozen=True, array_like=True, tag=9):
+    """Metrics that bring their own clock: rows of (key, value, timestamp in milliseconds, step), and the logged model
+    and data set that they speak of, if any."""
+
+    points: list[tuple[str, float, int, int]]
+    model_id: str = ""
+    dataset_name: str = ""
+    dataset_digest: str = ""
+
+
+class Change(Struct, frozen=True, array_like=True, tag=10):
+    """What is other now of the run; None and [] leave a field as it is. `end_time` goes with `status`."""
+
+    status: RunStatus | None = None
+    end_time: int | None = None
+    lifecycle_stage: Literal["active", "deleted"] | None = None
+    experiment: str | None = None
+    untag: list[str] = []
+
+
+class Inputs(Struct, frozen=True, array_like=True, tag=11):
+    """Data sets and logged models that the run reads."""
+
+    datasets: list[DatasetInput]
+    models: list[str]
+
+
+class Outputs(Struct, frozen=True, array_like=True, tag=12):
+    """Logged models that the run wrote."""
+
+    models: list[ModelOutput]
+
+
+class Experiment(Struct, frozen=True, array_like=True, tag=13):
+    """An experiment, made if the server has none of that name; `artifact_location` counts only then."""
+
+    name: str
+    artifact_location: str
+    tags: dict[str, str]
+    untag: list[str]
+
+
+class Model(Struct, frozen=True, array_like=True, tag=14):
+    """A logged model, made if the server does not know it, and what is other now of it; None leaves the status."""
+
+    model_id: str
+    experiment: str
+    name: str
+    model_type: str
+    run_id: str
+    created: int
+    status: ModelStatus | None
+    tags: dict[str, str]
+    untag: list[str]
+    params: dict[str, str]
+    deleted: bool = False
+
+
+class ModelArtifact(Struct, frozen=True, array_like=True, tag=15):
+    """As `Artifact`, below the root of a logged model, whose own record comes before this one."""
+
+    model_id: str
+    path: str
+    stored: str
+    size: int
+
+
+class Register(Struct, frozen=True, array_like=True, tag=16):
+    """A version of a registered model, which is made if it is missing; without a source the model alone.
+
+    The version's number is the server's to give. Tags, `alias` and `stage` go to the version of this source; `archive`
+    puts others of that stage aside.
+    """
+
+    name: str
+    description: str
+    tags: dict[str, str]
+    source: str
+    run_id: str
+    version_description: str
+    version_tags: dict[str, str]
+    alias: str = ""
+    stage: str = ""
+    archive: bool = False
+
+
+class Close(Struct, frozen=True, array_like=True, tag=17):
+    """The writer has nothing more to say, and leaves the run as it is."""
+
+
+Record = (
+    Header | Begin | Log | Params | Tags | Artifact | Rewind | Dataset | End
+    | Points | Change | Inputs | Outputs | Experiment | Model | ModelArtifact | Register | Close
+)  # fmt: skip
 
 _encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(Record)
@@ -161,11 +258,8 @@ def decode(payload: bytes | memoryview) -> Record:
 
 def records(data: bytes | memoryview) -> Iterator[Record]:
     """The records of whole frames. Raises msgspec.DecodeError for a record of a format that this release does not know."""
-    view, start = memoryview(data), 0
-    while start < len(view):
-        length, _ = FRAME.unpack_from(view, start)
-        start += FRAME.size + length
-        yield _decoder.decode(view[start - length : start])
+    view = memoryview(data)
+    return (_decoder.decode(view[start + FRAME.size : end]) for _, start, end in tagged(view))
 
 
 class Key(Struct, frozen=True):
