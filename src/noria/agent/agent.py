@@ -94,6 +94,8 @@ class Agent:
         self._stop.set()
         self._wake.set()
         self._thread.join(5)
+        if not self._thread.is_alive():
+            self.server.close()
 
     def flush(self, timeout: float) -> bool:
         """Wait for a pass that began after this call: what lay in the spools by now is shipped then."""
