@@ -43,14 +43,15 @@ def piece(fd: int, start: int) -> Piece | None:
 
 def _damage(fd: int, start: int, data: bytes) -> Piece:
     """The stretch without a whole frame that begins at `start`; `data` is what lies there, enough for any frame in its first BATCH."""
-    at, skip = start, 1
+    at, skip, step = start, 1, BATCH
     while True:
-        found = resume(data, skip, BATCH)
+        found = resume(data, skip, step)
         if found >= 0:
             return Piece(start, at + found, b"")
-        if len(data) <= BATCH:
+        if len(data) <= step:
             return Piece(start, at + len(data), b"", last=True)
-        at, skip, data = at + BATCH, 0, disk.read(fd, at + BATCH, BATCH + LIMIT + FRAME.size)
+        at, skip, step = at + step, 0, LIMIT
+        data = disk.read(fd, at, step + LIMIT + FRAME.size)
 
 
 def pieces(fd: int) -> Iterator[Piece]:

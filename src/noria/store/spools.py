@@ -76,7 +76,7 @@ def _met(spool_id: str, records: list[Record]) -> str:
 def _records(frames: bytes) -> list[Record]:
     try:
         return list(wire.records(frames))
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise WrongVersion(f"A record of this spool is of a kind that this server does not know ({error}).",
                            "Upgrade the server; the spool is kept until then.") from None  # fmt: skip
 
