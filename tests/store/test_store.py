@@ -15,10 +15,11 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from noria.errors import Invalid, NotFound, WrongVersion
-from noria.store import experiments, jobs, metrics, migrations, runs, schema, spools
+from noria.store import experiments, jobs, logged_models, metrics, migrations, runs, schema, spools
 from noria.store.store import Store
-from noria.types import JobSpec, Metric
+from noria.types import JobSpec, Metric, Param, Tag
 from noria.wire import jobs as jobs_wire
+from noria.wire import logged_models as logged_models_wire
 from noria.wire import runs as wire
 from noria.wire import spools as spools_wire
 
@@ -76,6 +77,9 @@ def test_a_database_of_every_release_before_is_brought_up_with_all_that_it_holds
     assert curves[0].values == [1 / (step + 1) for step in range(6)]
     assert curves[1].steps == [0, 1, 2, 3, 4] and curves[1].values[4] == 0.5
     assert {metric.key: metric.value for metric in found[1].data.metrics} == {"acc": "NaN", "loss": 0.5}
+    (model,) = store.read(lambda conn: logged_models.search(conn, logged_models_wire.Search(["1"]))).models
+    assert (model.info.name, model.info.status, model.info.model_type) == ("net", "LOGGED_MODEL_READY", "kind")
+    assert (model.info.tags, model.data.params) == ([Tag("t", "1")], [Param("p", "2")])
     store.close()
     assert Store(tmp_path / "noria.db").close() is None
 

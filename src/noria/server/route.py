@@ -78,7 +78,7 @@ def handler(route: Route, state: State) -> Callable[[Request], Awaitable[Respons
     """The coroutine that Starlette calls."""
 
     async def handle(request: Request) -> Response:
-        query = await _query(route.endpoint, request)
+        query = await read_query(route.endpoint, request)
         loop = asyncio.get_running_loop()
         if not route.writes:
             result = await loop.run_in_executor(state.readers, state.store.read, lambda conn: route.work(conn, query))
@@ -104,7 +104,7 @@ def answer(endpoint: Endpoint[Any, Any], result: object) -> Response:
     return Response(body, media_type=f"application/{endpoint.codec}")
 
 
-async def _query(endpoint: Endpoint[Any, Any], request: Request) -> Any:
+async def read_query(endpoint: Endpoint[Any, Any], request: Request) -> Any:
     """The request's Struct, from the path, the query and the body."""
     inpath = dict(request.path_params)
     if endpoint.method == "GET" and request.query_params:
@@ -129,15 +129,18 @@ def _parameters(kind: type, request: Request) -> dict[str, object]:
 async def read_body(request: Request, limit: int = limits.BODY) -> bytes:
     """The body, never more than `limit` bytes of it in memory."""
     blocks, size = [], 0
-    refuse = TooLarge(f"The request's body is over {limit >> 20} MiB.", "Split it up, or log large things as artifacts.")
     if int(request.headers.get("content-length") or 0) > limit:
-        raise refuse
+        raise _too_large(limit)
     try:
         async for block in request.stream():
             size += len(block)
             if size > limit:
-                raise refuse
+                raise _too_large(limit)
             blocks.append(block)
     except ClientDisconnect:
         raise NoriaError("The client went away before the end of its request.") from None
     return unpacked(b"".join(blocks), request.headers.get("content-encoding", ""), limit)
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The request's body is over {limit >> 20} MiB.", "Split it up, or log large things as artifacts.")

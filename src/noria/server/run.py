@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 
 import uvicorn
+import uvloop
 
 from noria import door
 from noria.config import Settings
@@ -60,14 +61,15 @@ def run(settings: Settings, store: Store, token: str, listening: socket.socket, 
     artifacts = Artifacts(settings.folder / "artifacts")
     readers, waiters = ThreadPoolExecutor(4, "noria-reader"), ThreadPoolExecutor(8, "noria-waiter")
     state = State(store, artifacts, Hub(), readers, waiters, agent)
-    asyncio.run(_serve(state, build(state, token, ask=settings.auth), listening, ready))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(state, build(state, token, ask=settings.auth), listening, ready))
 
 
 async def _serve(state: State, app: door.App, listening: socket.socket, ready: Callable[[], None]) -> None:
     state.hub.connect(state.store)
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False, timeout_graceful_shutdown=2,
-        timeout_keep_alive=75, loop="uvloop", http="httptools",
+        timeout_keep_alive=75, http="httptools", proxy_headers=False,
     )  # fmt: skip
     server = uvicorn.Server(config)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -17,7 +17,7 @@ def offset(token: str) -> int:
         value = json.loads(base64.b64decode(token, validate=True))["offset"]
     except (binascii.Error, ValueError, KeyError, TypeError):
         value = None
-    if not isinstance(value, int) or value < 0:
+    if not isinstance(value, int) or not 0 <= value < 2**31:
         raise Invalid("Invalid page token.", "Use the next_page_token of the page before, unchanged.")
     return value
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -14,7 +13,7 @@ from msgspec import UNSET
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exists, func, insert, not_, null, select, update
 
 from noria.errors import Invalid, NotFound
-from noria.store import experiments, filters, logged_models, metrics, names, page, rows
+from noria.store import chunks, experiments, filters, logged_models, metrics, names, page, rows
 from noria.store.chunks import Points
 from noria.store.schema import dataset, latest, param, run, run_model, tag
 from noria.types import (
@@ -34,10 +33,12 @@ from noria.types import (
 )
 from noria.wire import limits
 from noria.wire import runs as wire
+from noria.wire.fit import missing
 
 NAME_TAG = "mlflow.runName"
 HISTORY_TAG = "mlflow.log-model.history"
 _read = msgspec.json.Decoder(DatasetInput).decode
+_BULK_RUNS, _SAMPLES = 100, 2500
 
 
 def create(conn: Connection, request: wire.Create) -> wire.Got:
@@ -78,15 +79,19 @@ def insert_run(
 def row(conn: Connection, uuid: str, *, active: bool = False) -> Row[Any]:
     """The run's row; NotFound without one, Invalid if it is deleted and `active` is asked for."""
     if not uuid:
-        raise Invalid(
-            "Missing value for required parameter 'run_id'. See the API docs for more information about request parameters."
-        )
+        raise missing("run_id")
     found = conn.execute(select(run).where(run.c.uuid == uuid)).first()
     if found is None:
         raise NotFound(f"Run with id={uuid[:64]} not found", "`noria runs list` shows the runs there are.")
     if active and found.lifecycle_stage != "active":
         raise Invalid(f"The run {uuid} must be in the 'active' state. Current state is deleted.", "Restore it first.")
     return found
+
+
+def active(conn: Connection, uuids: Iterable[str]) -> list[tuple[str, int]]:
+    """(uuid, key) of those that exist and are not deleted."""
+    found = rows.among(conn, "SELECT uuid, id FROM run WHERE lifecycle_stage = 'active' AND uuid", list(uuids))
+    return [(row[0], row[1]) for row in found]
 
 
 def get(conn: Connection, request: wire.Get) -> wire.Got:
@@ -230,13 +235,24 @@ def packed(request: wire.LogBatch | wire.LogMetric) -> metrics.Append | None:
     """A request that has metrics alone, as the store takes them all at once; None for any other."""
     if isinstance(request, wire.LogMetric):
         return None if request.model_id else _append_of(request.run_id or request.run_uuid, [_point(request)])
-    if request.params or request.tags or not request.metrics or any(each.model_id for each in request.metrics):
+    if request.params or request.tags or not request.metrics or [each for each in request.metrics if each.model_id]:
         return None
     _check_batch(request)
     return _append_of(request.run_id, request.metrics)
 
 
+_good: set[str] = set()
+"""Names of metrics that were found to be good: the same few come over and over."""
+
+
 def _append_of(uuid: str, points: list[Metric]) -> metrics.Append:
+    names = [each.key for each in points]
+    fresh = set(names) - _good
+    if fresh:
+        _blame(points)
+        if len(_good) > 100_000:
+            _good.clear()
+        _good.update(fresh)
     values: list[Any] = [each.value for each in points]
     times, steps = [each.timestamp for each in points], [each.step for each in points]
     try:
@@ -248,10 +264,16 @@ def _append_of(uuid: str, points: list[Metric]) -> metrics.Append:
         raise Invalid(
             "Invalid value for parameter 'metrics' supplied: a timestamp or step is not in the range of 64 bits."
         ) from None
-    return metrics.Append(uuid, "\n".join([each.key for each in points]), body)
+    if min(times) < 0:
+        _blame(points)
+    return metrics.Append(uuid, "\n".join(names), body)
 
 
-_key = lru_cache(1 << 16)(limits.key)
+def _blame(points: list[Metric]) -> None:
+    """Say which point of a batch is wrong, if one is."""
+    for place, each in enumerate(points):
+        limits.key(each.key, path=f"metrics[{place}].name")
+        limits.moment(each.timestamp, each.key, each.value, f"metrics[{place}].timestamp")
 
 
 def log_metric(conn: Connection, request: wire.LogMetric) -> None:
@@ -261,9 +283,10 @@ def log_metric(conn: Connection, request: wire.LogMetric) -> None:
 
 
 def _point(request: wire.LogMetric) -> Metric:
-    if request.timestamp < 0:
-        limits.moment(request.timestamp, request.key, request.value)
-    return Metric(_key(request.key), number(request.value), request.timestamp, request.step, request.dataset_name,
+    if request.key not in _good:
+        limits.key(request.key)
+    limits.moment(request.timestamp, request.key, request.value)
+    return Metric(request.key, number(request.value), request.timestamp, request.step, request.dataset_name,
                   request.dataset_digest, request.model_id)  # fmt: skip
 
 
@@ -289,34 +312,25 @@ def delete_tag(conn: Connection, request: wire.DeleteTag) -> None:
 
 def log_batch(conn: Connection, request: wire.LogBatch) -> None:
     _check_batch(request)
+    batch = _append_of(request.run_id, request.metrics) if request.metrics else None
     key = row(conn, request.run_id, active=True).id
     if request.params:
         put_params(conn, request.run_id, key, {each.key: each.value for each in request.params})
     if request.tags:
         put_tags(conn, key, {each.key: each.value for each in request.tags})
-    if request.metrics:
-        _log(conn, _append_of(request.run_id, request.metrics))
+    if batch is not None:
+        _log(conn, batch)
         logged_models.keep_metrics(conn, request.run_id, request.metrics)
 
 
 def _check_batch(request: wire.LogBatch) -> None:
     limits.run_id(request.run_id)
-    limits.batch(metrics=request.metrics, params=request.params, tags=request.tags)
-    for place, each in enumerate(request.metrics):
-        _check_key(each.key, "metric", f"metrics[{place}].name")
-        if each.timestamp < 0:
-            limits.moment(each.timestamp, each.key, each.value, f"metrics[{place}].timestamp")
-    for place, entry in enumerate(request.params):
-        _check_key(entry.key, "param", f"params[{place}].key")
+    limits.sizes(metrics=len(request.metrics), params=len(request.params), tags=len(request.tags))
+    limits.once([each.key for each in request.params])
+    for place, each in enumerate(request.params):
+        limits.key(each.key, "param", f"params[{place}].key")
     for place, label in enumerate(request.tags):
-        _check_key(label.key, "tag", f"tags[{place}].key")
-
-
-def _check_key(name: str, what: str, path: str) -> None:
-    try:
-        _key(name, what)
-    except Invalid:
-        limits.key(name, what, path)  # The same again, with the place in the request.
+        limits.key(label.key, "tag", f"tags[{place}].key")
 
 
 def log_model(conn: Connection, request: wire.LogModel) -> None:
@@ -392,7 +406,7 @@ def _put_models(conn: Connection, key: int, direction: str, models: list[ModelOu
 
 def get_history(conn: Connection, request: wire.GetHistory) -> wire.History:
     start = page.offset(request.page_token)
-    size = page.size(request.max_results, 25_000) if request.max_results else 2**31
+    size = 2**31 if request.max_results is UNSET else page.size(request.max_results, 25_000)
     key = row(conn, request.run_id or request.run_uuid).id
     points, more = metrics.history(conn, key, request.metric_key, start, size)
     return wire.History(_metrics(request.metric_key, points), page.token(start + size) if more else "")
@@ -401,6 +415,52 @@ def get_history(conn: Connection, request: wire.GetHistory) -> wire.History:
 def _metrics(key: str, points: Points) -> list[Metric]:
     columns = metrics.numbers(points.values, clamped), points.times.tolist(), points.steps.tolist()
     return [Metric(key, value, time, step) for value, time, step in zip(*columns, strict=True)]
+
+
+def get_bulk(conn: Connection, request: wire.GetBulk) -> wire.Bulk:
+    if not request.run_id:
+        raise Invalid("GetMetricHistoryBulk request must specify at least one run_id.")
+    if len(request.run_id) > _BULK_RUNS:
+        raise Invalid(
+            f"GetMetricHistoryBulk request cannot specify more than {_BULK_RUNS} run_ids. Received {len(request.run_id)} run_ids."
+        )
+    if not request.metric_key:
+        raise Invalid("GetMetricHistoryBulk request must specify a metric_key.")
+    found: list[wire.OfRun] = []
+    for uuid in sorted(set(request.run_id)):
+        left = min(request.max_results, 25_000) - len(found)
+        if left > 0:
+            points, _ = metrics.history(conn, row(conn, uuid).id, request.metric_key, 0, left)
+            found += _of_run(request.metric_key, points, uuid)
+    return wire.Bulk(found)
+
+
+def get_interval(conn: Connection, request: wire.GetInterval) -> wire.Bulk:
+    low, high = request.start_step, request.end_step
+    if not request.run_ids:
+        raise missing("run_ids")
+    if len(request.run_ids) > _BULK_RUNS:
+        raise Invalid(
+            f"GetMetricHistoryBulkInterval request must specify at most {_BULK_RUNS} run_ids. Received {len(request.run_ids)} run_ids."
+        )
+    if not 1 <= request.max_results <= _SAMPLES:
+        raise Invalid(f"max_results must be between 1 and {_SAMPLES}.")
+    if low is UNSET and high is UNSET:
+        low, high = metrics.LEAST, metrics.MOST
+    elif low is UNSET or high is UNSET:
+        raise Invalid("If either start step or end step are specified, both must be specified.")
+    elif low > high:
+        raise Invalid(f"end_step must be greater than start_step. Found start_step={low} and end_step={high}.")
+    found: list[wire.OfRun] = []
+    for uuid in request.run_ids:
+        points = metrics.everything(conn, row(conn, uuid).id, request.metric_key, low, high)
+        found += _of_run(request.metric_key, chunks.sample(points, request.max_results), uuid)
+    return wire.Bulk(found)
+
+
+def _of_run(key: str, points: Points, uuid: str) -> list[wire.OfRun]:
+    columns = metrics.numbers(points.values, clamped), points.times.tolist(), points.steps.tolist()
+    return [wire.OfRun(key, value, time, step, uuid) for value, time, step in zip(*columns, strict=True)]
 
 
 def curve(conn: Connection, request: wire.Curve) -> wire.Points:

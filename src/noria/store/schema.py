@@ -153,9 +153,9 @@ logged_model_metric = Table(
     Column("timestamp", BigInteger, primary_key=True),
     Column("step", BigInteger, primary_key=True),
     Column("run", Text, primary_key=True),
+    Column("dataset_name", Text, primary_key=True),
+    Column("dataset_digest", Text, primary_key=True),
     Column("value", Double),
-    Column("dataset_name", Text, nullable=False),
-    Column("dataset_digest", Text, nullable=False),
 )  # fmt: skip
 
 run_model = Table(

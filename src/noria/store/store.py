@@ -15,25 +15,25 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 from sqlalchemy import Connection as Connection
-from sqlalchemy import exc, select
+from sqlalchemy import exc
 
 from noria.errors import NoriaError, Unavailable
 from noria.store import database, metrics, runs
 from noria.store.keeper import Keeper
 from noria.store.metrics import Append
 from noria.store.news import News
-from noria.store.schema import run
 
 T = TypeVar("T")
 Work = Callable[[Connection], Any]
 _GROUP = 512
 _TRIES = 5
+_KNOWN = 100_000
 
 
 class _Item(Struct, frozen=True, gc=False):
-    """What is asked of the writer, and who waits for it: a Future, or one of an event loop. No work: have the log folded."""
+    """What is asked of the writer (an Append, a Work, or None: to fold), and who waits for it: a Future, or one of an event loop."""
 
-    work: Append | Work | None
+    work: Any
     future: Any
 
 
@@ -58,6 +58,7 @@ class Store:
         self._fold: Future[None] | None = None  # The fold that is asked for and has not begun.
         self._behind = True  # Whether `latest` may lack what is in the hot log.
         self._failed: NoriaError | None = None
+        self._active: dict[str, int] = {}  # Runs that may be logged to, as the writer knows them; it alone changes that.
         self._writer = threading.Thread(target=self._write_forever, name="noria-writer", daemon=True)
         self._writer.start()
 
@@ -150,8 +151,11 @@ class Store:
         problem: Exception | None = self._failed
         for _ in range(_TRIES if problem is None else 0):
             try:
-                with connection.begin():
-                    outcomes = self._apply(connection, group)
+                if self._shared and all(isinstance(item.work, Append) for item in group):
+                    outcomes = _append_at_once(connection, group)
+                else:
+                    with connection.begin():
+                        outcomes = self._apply(connection, group)
                 problem = None
                 break
             except Exception as error:
@@ -168,14 +172,14 @@ class Store:
             self._behind = True
         _tell(outcomes)
 
-    @staticmethod
-    def _apply(connection: Connection, group: list[_Item]) -> list[Outcome]:
+    def _apply(self, connection: Connection, group: list[_Item]) -> list[Outcome]:
         appends = [item for item in group if isinstance(item.work, Append)]
         others = [item for item in group if not isinstance(item.work, Append)]
         database.hold(connection, changes=bool(others))
-        outcomes = _append(connection, appends) if appends else []
+        outcomes = self._append(connection, appends) if appends else []
+        if others or self._shared or len(self._active) > _KNOWN:
+            self._active.clear()  # They may delete a run.
         for item in others:
-            assert callable(item.work)
             try:
                 with connection.begin_nested():
                     outcomes.append((item.future, item.work(connection), None))
@@ -199,26 +203,40 @@ class Store:
             outcomes = [(future, None, problem) for future in asked]
         _tell(outcomes)
 
+    def _append(self, connection: Connection, items: Sequence[_Item]) -> list[Outcome]:
+        """All batches with one look at their runs and few inserts."""
+        active = self._active
+        asked = {item.work.uuid for item in items} - active.keys()
+        active.update(runs.active(connection, asked) if asked else ())
+        outcomes: list[Outcome] = []
+        fresh: list[metrics.Batch] = []
+        for item in items:
+            batch: Append = item.work
+            key = active.get(batch.uuid)
+            if key is not None:
+                fresh.append((key, batch.names, batch.body))
+                outcomes.append((item.future, None, None))
+                continue
+            try:
+                runs.row(connection, batch.uuid, active=True)  # It says what is wrong with it.
+            except NoriaError as error:
+                outcomes.append((item.future, None, error))
+        metrics.insert(connection, fresh)
+        return outcomes
 
-def _append(connection: Connection, items: Sequence[_Item]) -> list[Outcome]:
-    """All batches with one look at their runs and few inserts."""
-    batches: list[Append] = [item.work for item in items]  # type: ignore[misc]
-    uuids = list({batch.uuid for batch in batches})
-    found = connection.execute(select(run.c.uuid, run.c.id).where(run.c.uuid.in_(uuids), run.c.lifecycle_stage == "active"))
-    known: dict[str, int] = {row.uuid: row.id for row in found}
+
+def _append_at_once(connection: Connection, items: Sequence[_Item]) -> list[Outcome]:
+    """The same on PostgreSQL, as one statement that is its own transaction: each way there and back costs as much as the work."""
+    if database.append(connection, [(item.work.uuid, item.work.names, item.work.body) for item in items]) == len(items):
+        return [(item.future, None, None) for item in items]
     outcomes: list[Outcome] = []
-    fresh: list[metrics.Batch] = []
-    for item, batch in zip(items, batches, strict=True):
-        key = known.get(batch.uuid)
-        if key is not None:
-            fresh.append((key, batch.names, batch.body))
-            outcomes.append((item.future, None, None))
-            continue
-        try:
-            runs.row(connection, batch.uuid, active=True)  # It says what is wrong with it.
-        except NoriaError as error:
-            outcomes.append((item.future, None, error))
-    metrics.insert(connection, fresh)
+    with connection.begin():
+        for item in items:
+            try:
+                runs.row(connection, item.work.uuid, active=True)
+                outcomes.append((item.future, None, None))
+            except NoriaError as error:
+                outcomes.append((item.future, None, error))
     return outcomes
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Sequence
-from typing import Protocol
 
 from noria.errors import Invalid
 from noria.wire.fit import missing, wrong
@@ -32,13 +31,6 @@ _CHARACTERS = (
     "Names may only contain alphanumerics, underscores (_), dashes (-), periods (.), spaces ( ), colon(:) and slashes (/)."
 )
 _LENGTH_NAMES = {"metric": "Metric name", "param": "Param key"}
-
-
-class Keyed(Protocol):
-    """What a batch is made of."""
-
-    @property
-    def key(self) -> str: ...
 
 
 def key(name: str, what: str = "metric", path: str = "") -> str:
@@ -75,12 +67,15 @@ def cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[:limit]
 
 
-def batch(**parts: Sequence[Keyed]) -> None:
-    """Invalid for a batch with too many entries, or with the same parameter twice."""
-    for what, entries in parts.items():
-        _bounded(what, len(entries), BATCH[what])
-    _bounded("metrics, params, and tags", sum(map(len, parts.values())), BATCH_TOTAL)
-    keys = [each.key for each in parts.get("params", ())]
+def sizes(**counts: int) -> None:
+    """Invalid for a batch with too many entries."""
+    for what, count in counts.items():
+        _bounded(what, count, BATCH[what])
+    _bounded("metrics, params, and tags", sum(counts.values()), BATCH_TOTAL)
+
+
+def once(keys: Sequence[str]) -> None:
+    """Invalid for a batch that has the same parameter twice."""
     if len(set(keys)) != len(keys):
         twice = [name for place, name in enumerate(keys) if name in keys[:place]]
         raise Invalid(f"Duplicate parameter keys have been submitted: {twice}. Please ensure the request contains only one param "

@@ -52,7 +52,7 @@ class Found(Struct, frozen=True, omit_defaults=True):
     next_page_token: str = ""
 
 
-class LogMetric(Struct, frozen=True):
+class LogMetric(Struct, frozen=True, forbid_unknown_fields=True):
     key: Name
     value: float
     timestamp: Int
@@ -64,14 +64,14 @@ class LogMetric(Struct, frozen=True):
     dataset_digest: str | UnsetType = UNSET
 
 
-class LogParam(Struct, frozen=True):
+class LogParam(Struct, frozen=True, forbid_unknown_fields=True):
     key: Name
     value: str = ""
     run_id: str = ""
     run_uuid: str = ""
 
 
-class LogBatch(Struct, frozen=True):
+class LogBatch(Struct, frozen=True, forbid_unknown_fields=True):
     run_id: Name
     metrics: list[Metric] = []
     params: list[Param] = []
@@ -96,7 +96,7 @@ class LogModel(Struct, frozen=True):
     model_json: Name
 
 
-class SetTag(Struct, frozen=True):
+class SetTag(Struct, frozen=True, forbid_unknown_fields=True):
     key: Name
     value: str = ""
     run_id: str = ""
@@ -112,13 +112,45 @@ class GetHistory(Struct, frozen=True):
     metric_key: Name
     run_id: str = ""
     run_uuid: str = ""
-    max_results: int = 0
+    max_results: Int | UnsetType = UNSET
     page_token: str = ""
 
 
 class History(Struct, frozen=True, omit_defaults=True):
     metrics: list[Metric] = []
     next_page_token: str = ""
+
+
+class GetBulk(Struct, frozen=True):
+    """Histories of one metric in several runs; at most `max_results` points in all."""
+
+    run_id: list[str] = []
+    metric_key: str = ""
+    max_results: Int = 25_000
+
+
+class GetInterval(Struct, frozen=True):
+    """Evenly sampled histories of one metric in several runs, at most `max_results` points of each; both steps or neither."""
+
+    run_ids: list[str]
+    metric_key: Name
+    start_step: Int | UnsetType = UNSET
+    end_step: Int | UnsetType = UNSET
+    max_results: Int = 2500
+
+
+class OfRun(Struct, frozen=True, gc=False):
+    """A point and the run that it belongs to."""
+
+    key: str
+    value: Number
+    timestamp: int
+    step: int
+    run_id: str
+
+
+class Bulk(Struct, frozen=True, omit_defaults=True):
+    metrics: list[OfRun] = []
 
 
 class Resolve(Struct, frozen=True):
@@ -163,5 +195,7 @@ LOG_OUTPUTS = Endpoint("POST", f"{MLFLOW}/runs/outputs", LogOutputs, Empty)
 SET_TAG = Endpoint("POST", f"{MLFLOW}/runs/set-tag", SetTag, Empty)
 DELETE_TAG = Endpoint("POST", f"{MLFLOW}/runs/delete-tag", DeleteTag, Empty)
 GET_HISTORY = Endpoint("GET", f"{MLFLOW}/metrics/get-history", GetHistory, History)
+GET_BULK = Endpoint("GET", "/ajax-api/2.0/mlflow/metrics/get-history-bulk", GetBulk, Bulk)
+GET_INTERVAL = Endpoint("GET", f"{MLFLOW}/metrics/get-history-bulk-interval", GetInterval, Bulk)
 RESOLVE = Endpoint("GET", f"{OWN}/runs/resolve", Resolve, Got)
 CURVE = Endpoint("GET", f"{OWN}/runs/curve", Curve, Points)

@@ -46,11 +46,11 @@ def upgrade() -> None:
         sa.Column("timestamp", sa.BigInteger(), nullable=False),
         sa.Column("step", sa.BigInteger(), nullable=False),
         sa.Column("run", sa.Text(), nullable=False),
-        sa.Column("value", sa.Float(), nullable=True),
         sa.Column("dataset_name", sa.Text(), nullable=False),
         sa.Column("dataset_digest", sa.Text(), nullable=False),
+        sa.Column("value", sa.Float(), nullable=True),
         sa.ForeignKeyConstraint(["model"], ["logged_model.id"], ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("model", "key", "timestamp", "step", "run"),
+        sa.PrimaryKeyConstraint("model", "key", "timestamp", "step", "run", "dataset_name", "dataset_digest"),
     )
     op.create_index("dataset_by_name", "dataset", ["name", "digest"], unique=False)
     for experiment, body in rows:
