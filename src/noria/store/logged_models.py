@@ -42,7 +42,13 @@ def create(conn: Connection, request: wire.Create) -> wire.Got:
         bad = ("/", ":", ".", "%", '"', "'")
         raise Invalid(f"Invalid model name ({request.name[:200]!r}) provided. Model name must be a non-empty string and cannot "
                       f"contain the following characters: {bad}")  # fmt: skip
-    owner, model_id, time = experiments.active(conn, request.experiment_id), f"m-{uuid4().hex}", now()
+    experiments.active(conn, request.experiment_id)
+    return make(conn, f"m-{uuid4().hex}", request, now())
+
+
+def make(conn: Connection, model_id: str, request: wire.Create, time: int) -> wire.Got:
+    """A new model under this id, made at `time`."""
+    owner = experiments.row(conn, request.experiment_id)
     values = {
         "id": model_id, "experiment": owner.id, "run": request.source_run_id, "name": request.name or names.make(),
         "model_type": request.model_type, "status": _PENDING, "creation_time": time, "last_update_time": time,

@@ -246,9 +246,10 @@ def _add(conn: Connection, run: int, key: str, fresh: Points) -> None:
 
 
 def _cut(conn: Connection, run: int, step: int) -> None:
-    """Remove the points at a step and after it."""
+    """Remove the points at a step and after it, but for the machine's: they count intervals, and time is not rewound."""
     met = metric_chunk.c
-    for key in conn.execute(select(met.key).where(met.run == run, met.max_step >= step).distinct()).scalars().all():
+    of_training = func.substr(met.key, 1, 7) != "system/"
+    for key in conn.execute(select(met.key).where(met.run == run, met.max_step >= step, of_training).distinct()).scalars().all():
         for each in _chunks(conn, run, key):
             if each.max_step >= step:
                 (points,) = _load(conn, [each])
