@@ -321,7 +321,7 @@ def test_prompts_are_found_only_by_who_asks_for_them(store: Store) -> None:
         ("no", [Tag("mlflow.prompt.is_prompt", "false")]),
     ):
         store.write(lambda conn, name=name, tags=tags: registry.create(conn, registry_wire.CreateModel(name, tags))).result()  # type: ignore[misc]
-        source = "mlflow-artifacts:/prompt" if name == "prompt" else "s3://bucket/x"
+        source = "dummy-source" if name == "prompt" else "s3://bucket/x"
         version = registry_wire.CreateVersion(name, source, tags=tags)
         store.write(lambda conn, version=version: registry.create_version(conn, version)).result()  # type: ignore[misc]
 
