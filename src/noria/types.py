@@ -39,12 +39,12 @@ def clamped(value: float) -> Number:
 
 
 # What batches are made of refuses unknown names, so that a body in other spellings is seen by the fast decoder (see wire.endpoint).
-class Tag(Struct, frozen=True, forbid_unknown_fields=True):
+class Tag(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     key: Name
     value: str = ""
 
 
-class Param(Struct, frozen=True, forbid_unknown_fields=True):
+class Param(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     key: Name
     value: str = ""
 

@@ -10,33 +10,19 @@ from uuid import uuid4
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exists, func, insert, not_, null, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from noria.errors import Invalid, NotFound
-from noria.store import chunks, experiments, filters, logged_models, metrics, names, page, rows
+from noria.store import chunks, experiments, logged_models, metrics, names, page, rows
 from noria.store.chunks import Points
-from noria.store.schema import dataset, latest, param, run, run_model, tag
-from noria.types import (
-    DatasetInput,  # fmt: skip
-    Metric,
-    ModelInput,
-    ModelOutput,
-    Param,
-    Run,
-    RunData,
-    RunInfo,
-    RunInputs,
-    RunOutputs,
-    RunStatus,
-    clamped,
-    number,
-)
+from noria.store.run_load import info, load
+from noria.store.schema import dataset, param, run, run_model, tag
+from noria.types import DatasetInput, Metric, ModelOutput, RunStatus, clamped, number
 from noria.wire import limits
 from noria.wire import runs as wire
 from noria.wire.fit import missing
 
-NAME_TAG = "mlflow.runName"
-HISTORY_TAG = "mlflow.log-model.history"
+NAME_TAG, CONTEXT_TAG, HISTORY_TAG = "mlflow.runName", "mlflow.data.context", "mlflow.log-model.history"
 _read = msgspec.json.Decoder(DatasetInput).decode
 _BULK_RUNS, _SAMPLES = 100, 2500
 
@@ -95,7 +81,7 @@ def active(conn: Connection, uuids: Iterable[str]) -> list[tuple[str, int]]:
 
 
 def get(conn: Connection, request: wire.Get) -> wire.Got:
-    return wire.Got(load(conn, [row(conn, request.run_id or request.run_uuid)])[0])
+    return wire.Got(load(conn, [row(conn, request.run_id or request.run_uuid).id])[0])
 
 
 def resolve(conn: Connection, request: wire.Resolve) -> wire.Got:
@@ -108,51 +94,7 @@ def resolve(conn: Connection, request: wire.Resolve) -> wire.Got:
         raise NotFound(f"There is no run '{request.prefix[:64]}'.", "`noria runs list` shows the runs there are.")
     if len(found) > 1:
         raise Invalid(f"More than one run begins with or is named '{request.prefix}'.", "Write more of its id.")
-    return wire.Got(load(conn, found)[0])
-
-
-def load(conn: Connection, found: Sequence[Row[Any]]) -> list[Run]:
-    """Whole runs, in the order given; a fixed number of queries however many."""
-    keys = [each.id for each in found]
-    values: dict[int, list[Metric]] = {}
-    for chunk in rows.chunks(keys):
-        for key, name, value, timestamp, step in metrics.last(conn, chunk):
-            values.setdefault(key, []).append(Metric(name, clamped(value), timestamp, step))
-    params = rows.pairs(conn, param, param.c.run, keys)
-    tags = rows.pairs(conn, tag, tag.c.run, keys)
-    inputs, outputs = _links(conn, keys)
-    return [
-        Run(
-            _info(each),
-            RunData(values.get(each.id, []), [Param(p.key, p.value) for p in params.get(each.id, [])], tags.get(each.id, [])),
-            inputs.get(each.id, RunInputs()),
-            outputs.get(each.id, RunOutputs()),
-        )
-        for each in found
-    ]
-
-
-def _info(each: Row[Any]) -> RunInfo:
-    return RunInfo(
-        each.uuid, each.uuid, each.name, str(each.experiment), each.user_id, each.status, each.start_time, each.artifact_uri,
-        each.lifecycle_stage, UNSET if each.end_time is None else each.end_time)  # fmt: skip
-
-
-def _links(conn: Connection, keys: list[int]) -> tuple[dict[int, RunInputs], dict[int, RunOutputs]]:
-    """Data sets and models that runs read, and models that they wrote."""
-    data: dict[int, list[DatasetInput]] = {}
-    read: dict[int, list[ModelInput]] = {}
-    written: dict[int, list[ModelOutput]] = {}
-    for chunk in rows.chunks(keys):
-        for key, body in conn.execute(select(dataset.c.run, dataset.c.body).where(dataset.c.run.in_(chunk))):
-            data.setdefault(key, []).append(_read(body))
-        for each in conn.execute(select(run_model).where(run_model.c.run.in_(chunk))):
-            if each.direction == "input":
-                read.setdefault(each.run, []).append(ModelInput(each.model_id))
-            else:
-                written.setdefault(each.run, []).append(ModelOutput(each.model_id, each.step))
-    inputs = {key: RunInputs(data.get(key, []), read.get(key, [])) for key in data.keys() | read.keys()}
-    return inputs, {key: RunOutputs(models) for key, models in written.items()}
+    return wire.Got(load(conn, [found[0].id])[0])
 
 
 def change(conn: Connection, request: wire.Update) -> wire.Updated:
@@ -167,7 +109,7 @@ def change(conn: Connection, request: wire.Update) -> wire.Updated:
         conn.execute(update(run).where(run.c.id == key).values(values))
     if request.run_name:
         put_tags(conn, key, {NAME_TAG: request.run_name})
-    return wire.Updated(_info(row(conn, uuid)))
+    return wire.Updated(info(row(conn, uuid)))
 
 
 def finish(conn: Connection, uuid: str, status: RunStatus, end_time: int) -> None:
@@ -395,7 +337,11 @@ def put_datasets(conn: Connection, key: int, datasets: list[DatasetInput]) -> No
         if first is None or first.run != key:
             same = each.dataset if first is None else _read(first.body).dataset
             body = msgspec.json.encode(DatasetInput(same, each.tags))
-            conn.execute(insert(dataset).values(run=key, name=name, digest=digest, body=body))
+            conn.execute(insert(dataset).values(run=key, name=name, digest=digest, context=_context(each), body=body))
+
+
+def _context(data: DatasetInput) -> str | None:
+    return next((each.value for each in data.tags if each.key == CONTEXT_TAG), None)
 
 
 def _put_models(conn: Connection, key: int, direction: str, models: list[ModelOutput]) -> None:
@@ -465,83 +411,3 @@ def _of_run(key: str, points: Points, uuid: str) -> list[wire.OfRun]:
 
 def curve(conn: Connection, request: wire.Curve) -> wire.Points:
     return metrics.curve(conn, row(conn, request.run_id).id, request)
-
-
-def search(conn: Connection, request: wire.Search) -> wire.Found:
-    limit, start = page.size(request.max_results, 50_000), page.offset(request.page_token)
-    ids = [experiments.number(each) for each in request.experiment_ids]
-    query = select(run).where(run.c.experiment.in_(ids), filters.where(request.filter, _resolve))
-    if request.run_view_type != "ALL":
-        query = query.where(run.c.lifecycle_stage == ("active" if request.run_view_type == "ACTIVE_ONLY" else "deleted"))
-    query = _ordered(query, request.order_by).offset(start).limit(limit + 1)
-    found = conn.execute(query).all()
-    return wire.Found(load(conn, found[:limit]), page.token(start + limit) if len(found) > limit else "")
-
-
-_TEXT = {
-    "run_id": run.c.uuid,
-    "run_name": run.c.name,
-    "status": run.c.status,
-    "user_id": run.c.user_id,
-    "artifact_uri": run.c.artifact_uri,
-}
-_TIME = {"start_time": run.c.start_time, "created": run.c.start_time, "end_time": run.c.end_time}
-_ALIASES = {"Run name": "run_name", "run name": "run_name", "Run Name": "run_name", "Created": "start_time", "Status": "status"}
-_PAIRS = {"params": param, "tags": tag}
-
-
-def _column(identifier: filters.Identifier) -> ColumnElement[Any]:
-    name = _ALIASES.get(identifier.key, identifier.key)
-    columns: dict[str, ColumnElement[Any]] = {**_TEXT, **_TIME}
-    if name not in columns:
-        raise filters.unknown(identifier, list(columns))
-    return columns[name]
-
-
-def _resolve(clause: filters.Comparison) -> ColumnElement[bool]:
-    kind, key = clause.left.kind, clause.left.key
-    if kind == "metrics":
-        return exists().where(latest.c.run == run.c.id, latest.c.key == key, filters.number_condition(latest.c.value, clause))
-    if kind in _PAIRS:
-        table = _PAIRS[kind]
-        present = and_(table.c.run == run.c.id, table.c.key == key)
-        if clause.op in ("IS", "IS NOT"):
-            return not_(exists().where(present)) if clause.op == "IS" else exists().where(present)
-        return exists().where(present, filters.text_condition(table.c.value, clause))
-    if kind == "datasets":
-        return _dataset_condition(clause)
-    column = _column(clause.left)
-    numeric = _ALIASES.get(key, key) in _TIME
-    return filters.number_condition(column, clause) if numeric else filters.text_condition(column, clause)
-
-
-def _dataset_condition(clause: filters.Comparison) -> ColumnElement[bool]:
-    columns: dict[str, ColumnElement[Any]] = {
-        "name": dataset.c.name,
-        "digest": dataset.c.digest,
-        "context": func.json_extract(dataset.c.body, "$.tags[0].value"),
-    }
-    if clause.left.key not in columns:
-        raise filters.unknown(clause.left, list(columns))
-    return exists().where(dataset.c.run == run.c.id, filters.text_condition(columns[clause.left.key], clause))
-
-
-def _ordered(query: Select[Any], entries: list[str]) -> Select[Any]:
-    """Missing values come last in either direction; of metrics, NaN just before them. Ties: newest first."""
-    for identifier, ascending in filters.order(entries):
-        if identifier.kind == "metrics":
-            own = latest.alias()
-            query = query.outerjoin(own, and_(own.c.run == run.c.id, own.c.key == identifier.key))
-            query = query.order_by(own.c.run.is_(null()), own.c.value.is_(null()))
-            column: ColumnElement[Any] = own.c.value
-        elif identifier.kind in _PAIRS:
-            pair = _PAIRS[identifier.kind].alias()
-            query = query.outerjoin(pair, and_(pair.c.run == run.c.id, pair.c.key == identifier.key)).order_by(
-                pair.c.run.is_(null())
-            )
-            column = pair.c.value
-        else:
-            column = _column(identifier)
-            query = query.order_by(column.is_(null()))
-        query = query.order_by(column.asc() if ascending else column.desc())
-    return query.order_by(run.c.start_time.desc(), run.c.uuid)

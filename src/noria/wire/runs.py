@@ -52,6 +52,16 @@ class Found(Struct, frozen=True, omit_defaults=True):
     next_page_token: str = ""
 
 
+class Count(Struct, frozen=True):
+    experiment_ids: list[str] = []
+    filter: str = ""
+    run_view_type: ViewType = "ACTIVE_ONLY"
+
+
+class Total(Struct, frozen=True):
+    total: int
+
+
 class LogMetric(Struct, frozen=True, forbid_unknown_fields=True):
     key: Name
     value: float
@@ -195,6 +205,7 @@ LOG_OUTPUTS = Endpoint("POST", f"{MLFLOW}/runs/outputs", LogOutputs, Empty)
 SET_TAG = Endpoint("POST", f"{MLFLOW}/runs/set-tag", SetTag, Empty)
 DELETE_TAG = Endpoint("POST", f"{MLFLOW}/runs/delete-tag", DeleteTag, Empty)
 GET_HISTORY = Endpoint("GET", f"{MLFLOW}/metrics/get-history", GetHistory, History)
+COUNT = Endpoint("POST", f"{OWN}/runs/count", Count, Total)
 GET_BULK = Endpoint("GET", "/ajax-api/2.0/mlflow/metrics/get-history-bulk", GetBulk, Bulk)
 GET_INTERVAL = Endpoint("GET", f"{MLFLOW}/metrics/get-history-bulk-interval", GetInterval, Bulk)
 RESOLVE = Endpoint("GET", f"{OWN}/runs/resolve", Resolve, Got)

@@ -10,7 +10,7 @@ from starlette.responses import Response, StreamingResponse
 
 from noria.server.live import CHANGED, Event, Hub
 from noria.server.route import State, answer, read, read_query, write
-from noria.store import runs
+from noria.store import run_search, runs
 from noria.types import Metric, number
 from noria.wire import runs as wire
 
@@ -69,7 +69,8 @@ ROUTES = [
     write(wire.UPDATE, runs.change, _changed),
     write(wire.DELETE, runs.remove),
     write(wire.RESTORE, runs.restore),
-    read(wire.SEARCH, runs.search),
+    read(wire.SEARCH, run_search.search),
+    read(wire.COUNT, run_search.count),
     write(wire.LOG_METRIC, runs.log_metric, _metric, runs.packed),
     write(wire.LOG_PARAM, runs.log_param, _changed),
     write(wire.LOG_BATCH, runs.log_batch, _batch, runs.packed),
