@@ -266,7 +266,8 @@ class _Parser:
         if key not in valid:
             what = "attribute" if purpose == "filter" else "order by"
             raise Invalid(
-                f"Invalid {what} key '{key[:40]}' specified at column {at.column}.", f"Valid keys are: {', '.join(valid)}."
+                f"{self.complaint}: Invalid {what} key '{key[:40]}' specified at column {at.column}.",
+                f"Valid keys are: {', '.join(valid)}.",
             )
         return Identifier("attributes", key)
 
@@ -301,6 +302,9 @@ class _Parser:
         token, is_number = self.now, self._is_number(left)
         value = self._number(left, token) if is_number else _text(token)
         if value is None:
+            if token.kind == "word" and not is_number:
+                raise Invalid(f"Parameter value is either not quoted or unidentified quote types used for string value {token.text[:40]} "
+                              f"at column {token.column}.", "Put it in single quotes.")  # fmt: skip
             expected = "Expected numeric value type for" if is_number else "Expected a quoted string value for"
             raise Invalid(f"{expected} {left.kind.rstrip('s')} '{left.key}' at column {token.column}, found {token}.")
         self.take()
@@ -348,7 +352,7 @@ def order(entries: Sequence[str], names: Names) -> list[tuple[Identifier, bool]]
         raise Invalid(f"`order_by` has {len(entries)} entries; the limit is {ORDERS}.", "Leave the last ones out.")
     result: list[tuple[Identifier, bool]] = []
     for entry in entries:
-        parser = _Parser(entry, names, f"Invalid order_by clause '{entry[:80]}'")
+        parser = _Parser(entry, names, f"Invalid order_by clause '{' '.join(entry.split())[:80]}'")
         identifier = parser.identifier("order")
         ascending = not parser.took("DESC")
         if ascending:
