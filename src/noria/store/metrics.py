@@ -371,10 +371,3 @@ def _drawn(cells: chunks.Cells, total: int) -> wire.Points:
 def numbers(values: chunks.Floats, named: Callable[[float], Number] = number) -> list[Any]:
     """A column of doubles as JSON has them; `named` writes those that JSON cannot."""
     return values.tolist() if np.isfinite(values).all() else [named(value) for value in values.tolist()]
-
-
-def last(conn: Connection, runs: Sequence[int]) -> Iterator[tuple[int, str, float, int, int]]:
-    """(run, key, value, timestamp, step) of the latest point of each metric."""
-    columns = (latest.c.run, latest.c.key, latest.c.value, latest.c.timestamp, latest.c.step)
-    for run, key, value, timestamp, step in conn.execute(select(*columns).where(latest.c.run.in_(runs)).order_by(latest.c.key)):
-        yield run, key, math.nan if value is None else value, timestamp, step

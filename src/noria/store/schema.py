@@ -118,8 +118,8 @@ dataset = Table(
     Column("name", Text, primary_key=True),
     Column("digest", Text, primary_key=True),
     Column("body", LargeBinary, nullable=False),
-    Index("dataset_by_name", "name", "digest"),
     Column("context", Text),
+    Index("dataset_by_name", "name", "digest"),
 )  # fmt: skip
 
 spool = Table(
