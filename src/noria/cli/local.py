@@ -36,7 +36,15 @@ def connect(settings: Settings | None = None) -> Server:
 def _start(settings: Settings, folder: Path) -> home.Holder:
     log = folder / "server.log"
     env = {**os.environ, "NORIA_HOME": str(folder)}
-    options = ["--host", settings.host, "--port", str(settings.port), *([] if settings.auth else ["--no-auth"])]
+    options = [
+        "--host",
+        settings.host,
+        "--port",
+        str(settings.port),
+        "--artifacts",
+        settings.artifacts,
+        *([] if settings.auth else ["--no-auth"]),
+    ]
     child = process.start(process.python("noria.cli.main", "server", *options), log=log, env=env, cwd="/")
     until = time.monotonic() + _START_SECONDS
     while time.monotonic() < until:

@@ -9,16 +9,21 @@ import click
 @click.option("--host", help="Address to listen on; 127.0.0.1 is this machine alone.", show_default="127.0.0.1")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on.", show_default="a free one, the same every time")
 @click.option("--home", help="Folder for all of the server's state, on a local disk.", show_default="~/.noria")
+@click.option(
+    "--artifacts", help="Where artifacts are kept: a folder, or a URL such as s3://bucket/prefix.", show_default="in the home"
+)
 @click.option("--no-auth", is_flag=True, help="Ask for no token: for a machine of one's own.")
 @click.pass_context
-def command(ctx: click.Context, host: str | None, port: int | None, home: str | None, no_auth: bool) -> None:
+def command(
+    ctx: click.Context, host: str | None, port: int | None, home: str | None, artifacts: str | None, no_auth: bool
+) -> None:
     """Serve tracking, registry and the web page.
 
     In the foreground, with an agent for this machine's jobs. Other commands start a server in the background when they need one; `noria server stop` ends it.
     """
     from noria import config
 
-    settings = config.load({"host": host, "port": port, "home": home, "auth": False if no_auth else None})
+    settings = config.load({"host": host, "port": port, "home": home, "artifacts": artifacts, "auth": False if no_auth else None})
     ctx.obj = settings
     if ctx.invoked_subcommand is None:
         from noria.agent.agent import Agent
