@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
-from noria.errors import Conflict, NoriaError, Unauthenticated, Unavailable, WrongVersion, from_wire
+from noria.errors import Conflict, NoriaError, NotFound, Unauthenticated, Unavailable, WrongVersion, from_wire
 from noria.wire import artifacts
 from noria.wire.endpoint import OWN, PROTOCOL, PROTOCOL_HEADER, Endpoint, decode, encode
 
@@ -72,14 +72,15 @@ class Server:
             upload = self._json("create", folder, asked, artifacts.Upload)
             if upload.done:
                 return
-            parts = list(self._send_parts(upload, source, size))
             try:
+                parts = list(self._send_parts(upload, source, size))
                 self._json("complete", folder, artifacts.CompleteUpload(name, upload.upload_id, parts), dict)
-            except Conflict as error:  # A part arrived otherwise than it was sent: it is missing now.
-                problem = error
-            else:
                 return
-        raise problem
+            except (Conflict, NotFound):
+                pass  # A part came otherwise than it was sent, or somebody gave the upload up. What is missing is sent again.
+        raise Unavailable(
+            f"'{source}' did not arrive as it is, {_TRIES} times.", "Make sure that nobody writes to it, and try again."
+        )
 
     def _send_parts(self, upload: artifacts.Upload, source: Path, size: int) -> Iterator[artifacts.Part]:
         """Send the parts that are missing; of those that are there, too, say what they must be."""

@@ -17,8 +17,9 @@ import shutil
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
@@ -93,8 +94,11 @@ class Artifacts(Protocol):
         """Remove a file, or a folder with all in it; nothing happens if there is none."""
 
 
-def at(place: str, home: Path) -> Artifacts:
-    """The artifacts at a folder or a URL of fsspec; "" for those in the home. Raises Invalid for a place that cannot be."""
+def at(place: str, home: Path, *, power: bool = True) -> Artifacts:
+    """The artifacts at a folder or a URL of fsspec; "" for those in the home. Raises Invalid for a place that cannot be.
+
+    power: whether an answer survives a power cut; if not, it survives the death of the server.
+    """
     scheme, _, rest = place.partition("://")
     if rest and scheme != "file":
         from noria.store.remote import Remote
@@ -103,7 +107,7 @@ def at(place: str, home: Path) -> Artifacts:
     folder = Path((rest or place) or home / "artifacts").expanduser()
     if not folder.is_absolute():
         raise Invalid(f"'{place}' is no place for artifacts.", "Give a folder from / on, or a URL such as s3://bucket/prefix.")
-    return Disk(folder)
+    return Disk(folder, power=power)
 
 
 def parts_of(path: str) -> list[str]:
@@ -117,19 +121,20 @@ def parts_of(path: str) -> list[str]:
 
 
 class Disk:
-    """The tree in a folder."""
+    """The tree in a folder. power: see `at`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, power: bool = True) -> None:
         try:
             root.mkdir(parents=True, exist_ok=True)
-            self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-            self._staging = _make(self._root, STAGING)
-            os.fsync(self._root)
+            self.root = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+            self.staging = _make(self.root, STAGING)
+            os.fsync(self.root)
         except OSError as error:
             raise Unavailable(
                 f"The folder {root} cannot hold artifacts ({error.strerror}).", "Give another with --artifacts."
             ) from None
-        _forget(self._staging)
+        _forget(self.staging)
+        self.sync: Callable[[int], object] = os.fsync if power else int
         self.pool = ThreadPoolExecutor(8, "noria-files")
         self.uploads = Uploads(root / STAGING, self)
         self._waiting: queue.SimpleQueue[_Placing] = queue.SimpleQueue()
@@ -141,21 +146,6 @@ class Disk:
     def begin(self, path: str, size: int) -> Incoming:
         self._check_fits(path)
         return _Growing(self, path)
-
-    def _check_fits(self, path: str) -> None:
-        """Refuse now what could not be put in its place in the end."""
-        *folders, name = parts_of(path)
-        try:
-            folder = self._enter(folders)
-            try:
-                if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-                    raise IsADirectoryError(errno.EISDIR, "a folder")
-            finally:
-                os.close(folder)
-        except FileNotFoundError:
-            pass  # It will be made.
-        except OSError as error:
-            raise _problem(path, error) from None
 
     def place(self, path: str, source: Path) -> None:
         self._place(_Placing(parts_of(path), os.path.relpath(source, self.uploads.folder))).result()
@@ -169,16 +159,25 @@ class Disk:
             group = [self._waiting.get()]
             while len(group) < _GROUP and not self._waiting.empty():
                 group.append(self._waiting.get())
-            _place_group(group, self._root, self._staging)
+            _place_group(self, group)
+
+    def _check_fits(self, path: str) -> None:
+        """Refuse now what could not be put in its place in the end."""
+        *folders, name = parts_of(path)
+        try:
+            with self._entered(folders) as folder:
+                if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                    raise IsADirectoryError(errno.EISDIR, "a folder")
+        except FileNotFoundError:
+            pass  # It will be made.
+        except OSError as error:
+            raise _problem(path, error) from None
 
     def open(self, path: str) -> Opened:
         *folders, name = parts_of(path)
         try:
-            folder = self._enter(folders)
-            try:
+            with self._entered(folders) as folder:
                 return _OnDisk(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder))
-            finally:
-                os.close(folder)
         except (FileNotFoundError, NotADirectoryError):
             raise NotFound(f"No such artifact: '{path[:200]}'", "List the run's artifacts to see what there is.") from None
         except OSError as error:
@@ -187,54 +186,41 @@ class Disk:
     def list(self, path: str, relative_to: str = "") -> list[File]:
         below = path.removeprefix(limits.artifact_path(relative_to)).strip("/")
         try:
-            folder = self._enter(parts_of(path) if path else [])
+            with self._entered(parts_of(path) if path else []) as folder, os.scandir(folder) as entries:
+                kept = [entry for entry in entries if not entry.is_symlink() and (path or entry.name != STAGING)]
+                files = [_listed(entry, f"{below}/{entry.name}" if below else entry.name) for entry in kept]
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
             raise _problem(path, error) from None
-        try:
-            with os.scandir(folder) as entries:
-                found = [entry for entry in entries if path or entry.name != STAGING]
-                files = [
-                    _listed(entry, f"{below}/{entry.name}" if below else entry.name) for entry in found if not entry.is_symlink()
-                ]
-        finally:
-            os.close(folder)
         return sorted(files, key=lambda file: file.path)
 
     def delete(self, path: str) -> None:
         *folders, name = parts_of(path)
         gone = _new("gone")
         try:
-            folder = self._enter(folders)
+            with self._entered(folders) as folder:
+                # Renamed first: a folder goes as a whole, and what the server dies over is forgotten with what else is staged.
+                os.rename(name, gone, src_dir_fd=folder, dst_dir_fd=self.staging)
+                self.sync(folder)
         except (FileNotFoundError, NotADirectoryError):
-            return
-        try:
-            # Renamed first: a folder goes as a whole, and what the server dies over is forgotten with what else is staged.
-            os.rename(name, gone, src_dir_fd=folder, dst_dir_fd=self._staging)
-            os.fsync(folder)
-        except FileNotFoundError:
             return
         except OSError as error:
             raise _problem(path, error) from None
-        finally:
-            os.close(folder)
-        _remove(gone, self._staging)
+        _remove(gone, self.staging)
 
-    def _enter(self, folders: Iterable[str]) -> int:
-        """A descriptor of a folder, for the caller to close. Raises Invalid for a link on the way."""
-        here = os.dup(self._root)
-        for name in folders:
-            try:
-                below = os.open(name, _FOLDER, dir_fd=here)
-            except NotADirectoryError:
-                if stat.S_ISLNK(os.stat(name, dir_fd=here, follow_symlinks=False).st_mode):
-                    raise OSError(errno.ELOOP, "a link") from None
-                raise
-            finally:
+    @contextmanager
+    def _entered(self, folders: Iterable[str]) -> Iterator[int]:
+        """A descriptor of a folder. Raises OSError with ELOOP for a link on the way."""
+        here = os.dup(self.root)
+        try:
+            for name in folders:
+                below = _enter(here, name)
                 os.close(here)
-            here = below
-        return here
+                here = below
+            yield here
+        finally:
+            os.close(here)
 
 
 class _Placing:
@@ -246,27 +232,27 @@ class _Placing:
         self.error: Exception | None = None
         self._file = -1
 
-    def write(self, staging: int) -> None:
+    def write(self, disk: Disk, folders: _Folders) -> None:
         if self.data is not None:
-            self._file = os.open(self.staged, _NEW, 0o666, dir_fd=staging)
+            self._file = os.open(self.staged, _NEW, 0o666, dir_fd=disk.staging)
             _write_all(self._file, [self.data])
             _write_back(self._file, 0, len(self.data))
 
-    def sync(self) -> None:
+    def sync(self, disk: Disk, folders: _Folders) -> None:
         if self._file >= 0:
-            os.fsync(self._file)
+            disk.sync(self._file)
             self._close()
 
-    def rename(self, staging: int, folders: _Folders) -> None:
+    def rename(self, disk: Disk, folders: _Folders) -> None:
         folder = folders.make(tuple(self.parts[:-1]))
-        os.rename(self.staged, self.parts[-1], src_dir_fd=staging, dst_dir_fd=folder)
+        os.rename(self.staged, self.parts[-1], src_dir_fd=disk.staging, dst_dir_fd=folder)
         folders.changed.add(folder)
 
-    def fail(self, staging: int, error: Exception) -> None:
+    def fail(self, disk: Disk, error: Exception) -> None:
         self.error = error
         self._close()
         if self.data is not None:
-            _remove(self.staged, staging)
+            _remove(self.staged, disk.staging)
 
     def _close(self) -> None:
         file, self._file = self._file, -1
@@ -282,21 +268,19 @@ class _Placing:
             self.future.set_exception(_problem("/".join(self.parts), self.error))
 
 
-def _place_group(group: list[_Placing], root: int, staging: int) -> None:
+def _place_group(disk: Disk, group: list[_Placing]) -> None:
     """Step by step for all, so that the disk is busy with the next file while one is waited for. An error is its file's alone."""
-    with _Folders(root) as folders:
-        steps: list[Callable[[_Placing], None]] = [
-            lambda each: each.write(staging), lambda each: each.sync(), lambda each: each.rename(staging, folders)
-        ]  # fmt: skip
-        for step in steps:
+    with _Folders(disk.root) as folders:
+        for step in (_Placing.write, _Placing.sync, _Placing.rename):
             for each in group:
                 if each.error is None:
                     try:
-                        step(each)
+                        step(each, disk, folders)
                     except Exception as error:
-                        each.fail(staging, error)
+                        each.fail(disk, error)
         try:
-            folders.sync()
+            for folder in folders.changed:
+                disk.sync(folder)
         except OSError as error:
             for each in group:
                 each.error = each.error or error
@@ -305,7 +289,7 @@ def _place_group(group: list[_Placing], root: int, staging: int) -> None:
 
 
 class _Folders:
-    """Folders below the root, made where they are missing and opened once for a group."""
+    """Folders below the root, made where they are missing and opened once for a group. changed: those to be synced."""
 
     def __init__(self, root: int) -> None:
         self._open: dict[tuple[str, ...], int] = {(): os.dup(root)}
@@ -323,17 +307,12 @@ class _Folders:
         if found is None:
             above = self.make(parts[:-1])
             try:
-                found = os.open(parts[-1], _FOLDER, dir_fd=above)
+                found = _enter(above, parts[-1])
             except FileNotFoundError:
                 found = _make(above, parts[-1])
                 self.changed.add(above)
             self._open[parts] = found
         return found
-
-    def sync(self) -> None:
-        """What was made and renamed in them stays."""
-        for folder in self.changed:
-            os.fsync(folder)
 
 
 class _Growing:
@@ -356,7 +335,7 @@ class _Growing:
 
     def commit(self) -> None:
         try:
-            os.fsync(self._file)
+            self._disk.sync(self._file)
         except OSError as error:
             raise _problem(self._path, error) from None
         self._disk.place(self._path, self.staged)
@@ -394,6 +373,16 @@ def _listed(entry: os.DirEntry[str], name: str) -> File:
 def _new(ending: str) -> str:
     """A name in the staging folder that no other server there has."""
     return f"{_PROCESS}-{next(_COUNT)}.{ending}"
+
+
+def _enter(above: int, name: str) -> int:
+    """A descriptor of the folder `name` in another. Raises OSError with ELOOP if it is a link."""
+    try:
+        return os.open(name, _FOLDER, dir_fd=above)
+    except NotADirectoryError:
+        if stat.S_ISLNK(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode):
+            raise OSError(errno.ELOOP, "a link") from None
+        raise
 
 
 def _make(above: int, name: str) -> int:

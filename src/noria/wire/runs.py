@@ -111,21 +111,63 @@ class History(Struct, frozen=True, omit_defaults=True):
     next_page_token: str = ""
 
 
+class GetBulk(Struct, frozen=True):
+    """Histories of one metric in several runs; at most `max_results` points in all."""
+
+    metric_key: str
+    run_id: list[str] = []
+    max_results: int = 25_000
+
+
+class GetInterval(Struct, frozen=True):
+    """Evenly sampled histories of one metric in several runs, at most `max_results` points of each; both steps or neither."""
+
+    metric_key: str
+    run_ids: list[str] = []
+    start_step: int | UnsetType = UNSET
+    end_step: int | UnsetType = UNSET
+    max_results: int = 2500
+
+
+class OfRun(Struct, frozen=True, gc=False):
+    """A point and the run that it belongs to."""
+
+    key: str
+    value: Number
+    timestamp: int
+    step: int
+    run_id: str
+
+
+class Bulk(Struct, frozen=True, omit_defaults=True):
+    metrics: list[OfRun] = []
+
+
 class Resolve(Struct, frozen=True):
     prefix: str
 
 
 class Curve(Struct, frozen=True):
+    """pixels: at most so many points, each standing for those of one pixel; 0: all. Steps: both ends belong to it."""
+
     run_id: str
     key: str
+    pixels: int = 0
+    start_step: int | UnsetType = UNSET
+    end_step: int | UnsetType = UNSET
 
 
 class Points(Struct, frozen=True):
-    """One metric's history as columns, in the order (step, timestamp)."""
+    """One metric's history as columns, in the order (step, timestamp). If it had more points than pixels, `values` are the means
+    of each pixel's, `mins` and `maxs` their bounds, and the step and timestamp those of its first; otherwise `mins` and `maxs` are
+    empty. `count` is how many points there are."""
 
     steps: list[int]
     values: list[Number]
     timestamps: list[int]
+    mins: list[Number] = []
+    maxs: list[Number] = []
+    count: int = 0
 
 
 CREATE = Endpoint("POST", f"{MLFLOW}/runs/create", Create, Got)
@@ -142,5 +184,7 @@ LOG_OUTPUTS = Endpoint("POST", f"{MLFLOW}/runs/outputs", LogOutputs, Empty)
 SET_TAG = Endpoint("POST", f"{MLFLOW}/runs/set-tag", SetTag, Empty)
 DELETE_TAG = Endpoint("POST", f"{MLFLOW}/runs/delete-tag", DeleteTag, Empty)
 GET_HISTORY = Endpoint("GET", f"{MLFLOW}/metrics/get-history", GetHistory, History)
+GET_BULK = Endpoint("GET", "/ajax-api/2.0/mlflow/metrics/get-history-bulk", GetBulk, Bulk)
+GET_INTERVAL = Endpoint("GET", f"{MLFLOW}/metrics/get-history-bulk-interval", GetInterval, Bulk)
 RESOLVE = Endpoint("GET", f"{OWN}/runs/resolve", Resolve, Got)
 CURVE = Endpoint("GET", f"{OWN}/runs/curve", Curve, Points)

@@ -187,8 +187,16 @@ async def create_upload(request: Request, state: State) -> Response:
     )
     # Whoever sends the parts knows no more than these; and whoever asks has sent this header with it.
     headers = {name: request.headers[name] for name in ("Authorization",) if name in request.headers}
-    url = f"{str(request.base_url).rstrip('/')}{wire.PARTS}/{upload}"
+    url = f"{_address(request)}{wire.PARTS}/{upload}"
     return _answer(wire.Upload(upload, [wire.Credential(f"{url}/{number}", number, headers) for number in missing], done))
+
+
+def _address(request: Request) -> str:
+    """The address that the client reached us by, through whatever stands in between."""
+    headers = request.headers
+    scheme = headers.get("x-forwarded-proto", request.url.scheme)
+    host = headers.get("x-forwarded-host", headers.get("host", ""))
+    return f"{scheme}://{host}{headers.get('x-forwarded-prefix', '').rstrip('/')}"
 
 
 async def put_part(request: Request, state: State) -> Response:
