@@ -48,12 +48,12 @@ async def download(request: Request, artifacts: Artifacts, path: str) -> Respons
     opened, content = await in_thread(artifacts, lambda: _open(artifacts, path, request.method))
     headers = _headers(opened, path.rpartition("/")[2])
     status, pieces = _plan(request, headers, opened.size)
-    if status in (304, 416) or request.method == "HEAD":
+    if content is None and pieces:
+        return Stream(artifacts, opened, pieces, status, headers)
+    if content is None:
         opened.close()
-        return Response(None, status, headers)
-    if content is not None:
-        return Response(b"".join(piece.before + content[piece.start : piece.stop] for piece in pieces), status, headers)
-    return Stream(artifacts, opened, pieces, status, headers)
+    body = b"".join(piece.before + content[piece.start : piece.stop] for piece in pieces) if content else None
+    return Response(body, status, headers)
 
 
 async def in_thread(artifacts: Artifacts, work: Callable[[], T]) -> T:
@@ -61,11 +61,12 @@ async def in_thread(artifacts: Artifacts, work: Callable[[], T]) -> T:
 
 
 def _open(artifacts: Artifacts, path: str, method: str) -> tuple[Opened, bytes | None]:
+    """A file; and if it is small, or nothing of it is wanted, its content, and it is closed again."""
     opened = artifacts.open(path)
-    if opened.size > BLOCK or method == "HEAD":
+    if opened.size > BLOCK and method != "HEAD":
         return opened, None
     try:
-        return opened, opened.read(0, opened.size)
+        return opened, b"" if method == "HEAD" else opened.read(0, opened.size)
     finally:
         opened.close()
 

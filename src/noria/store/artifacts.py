@@ -75,9 +75,14 @@ class Artifacts(Protocol):
 
     pool: ThreadPoolExecutor
     uploads: Uploads
+    in_parts: bool
+    """Whether whoever can is to send large files in parts."""
 
     def put(self, path: str, data: bytes) -> Future[None]:
         """Keep a small file. Once the future is done, it is there to stay."""
+
+    def check(self, path: str) -> None:
+        """Raise Invalid for a path at which no file can be."""
 
     def begin(self, path: str, size: int) -> Incoming:
         """Keep a large file. size: how large it will be, 0 if that is not known."""
@@ -123,6 +128,8 @@ def parts_of(path: str) -> list[str]:
 class Disk:
     """The tree in a folder. power: see `at`."""
 
+    in_parts = True
+
     def __init__(self, root: Path, *, power: bool = True) -> None:
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -143,8 +150,19 @@ class Disk:
     def put(self, path: str, data: bytes) -> Future[None]:
         return self._place(_Placing(parts_of(path), _new("part"), data))
 
+    def check(self, path: str) -> None:
+        *folders, name = parts_of(path)
+        try:
+            with self._entered(folders) as folder:
+                if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                    raise IsADirectoryError(errno.EISDIR, "a folder")
+        except FileNotFoundError:
+            pass  # It will be made.
+        except OSError as error:
+            raise _problem(path, error) from None
+
     def begin(self, path: str, size: int) -> Incoming:
-        self._check_fits(path)
+        self.check(path)
         return _Growing(self, path)
 
     def place(self, path: str, source: Path) -> None:
@@ -161,25 +179,13 @@ class Disk:
                 group.append(self._waiting.get())
             _place_group(self, group)
 
-    def _check_fits(self, path: str) -> None:
-        """Refuse now what could not be put in its place in the end."""
-        *folders, name = parts_of(path)
-        try:
-            with self._entered(folders) as folder:
-                if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-                    raise IsADirectoryError(errno.EISDIR, "a folder")
-        except FileNotFoundError:
-            pass  # It will be made.
-        except OSError as error:
-            raise _problem(path, error) from None
-
     def open(self, path: str) -> Opened:
         *folders, name = parts_of(path)
         try:
             with self._entered(folders) as folder:
                 return _OnDisk(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder))
         except (FileNotFoundError, NotADirectoryError):
-            raise NotFound(f"No such artifact: '{path[:200]}'", "List the run's artifacts to see what there is.") from None
+            raise NotFound(f"No such artifact: '{path[:200]}'.", "List the run's artifacts to see what there is.") from None
         except OSError as error:
             raise _problem(path, error) from None
 

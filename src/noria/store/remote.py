@@ -30,6 +30,8 @@ _READ_AHEAD = 4 << 20
 class Remote:
     """The tree below a URL. staging: a folder on the local disk for uploads in parts."""
 
+    in_parts = False  # A whole file goes on to the store as it comes; parts would wait here, and go all at once in the end.
+
     def __init__(self, url: str, staging: Path) -> None:
         try:
             from fsspec.core import url_to_fs
@@ -55,6 +57,9 @@ class Remote:
         with self.speaking(path, writes=True):
             self.fs.pipe_file(name, data)
             self.appear(name, path)
+
+    def check(self, path: str) -> None:
+        parts_of(path)
 
     def begin(self, path: str, size: int) -> Incoming:
         parts_of(path)
@@ -132,7 +137,7 @@ class Remote:
             ) from None
         except Exception as error:
             if isinstance(error, FileNotFoundError) and not writes:
-                raise NotFound(f"No such artifact: '{name}'", "List the run's artifacts to see what there is.") from None
+                raise NotFound(f"No such artifact: '{name}'.", "List the run's artifacts to see what there is.") from None
             if isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
                 raise Forbidden(f"The artifact store {self.url} does not let the server in ({_short(error)}).",
                                 "Mend the server's credentials.") from None  # fmt: skip

@@ -71,6 +71,7 @@ class Uploads:
         self._tidy()
         if not 1 <= parts <= PARTS:
             raise Invalid(f"An upload has 1 to {PARTS} parts, not {parts}.", "Choose another size for the parts.")
+        self._artifacts.check(path)
         plan = Plan(path, parts)
         upload = hashlib.sha256(msgspec.json.encode((plan, key))).hexdigest()[:32] if key else uuid4().hex
         folder = self.folder / upload
@@ -113,6 +114,7 @@ class Uploads:
             if (folder / "data").exists():
                 self._artifacts.place(plan.path, folder / "data")
                 _write(folder / "etag", self._etag(plan.path))
+                _forget_parts(folder)
         finally:
             self._completing.discard(upload)
 
@@ -235,6 +237,12 @@ def _untake(folder: Path, number: int) -> None:
         (folder / name).unlink(missing_ok=True)
     if old:
         _sync(folder)
+
+
+def _forget_parts(folder: Path) -> None:
+    for name in os.listdir(folder):
+        if _TAKEN.fullmatch(name):
+            (folder / name).unlink(missing_ok=True)
 
 
 def _claim(folder: Path, size: int) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 import msgspec
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -181,7 +182,10 @@ async def put_by_page(request: Request, state: State) -> Response:
 
 async def create_upload(request: Request, state: State) -> Response:
     asked = decode(wire.CreateUpload, await read_body(request))
-    path = wire.below(limits.artifact_path(request.path_params["path"].strip("/")), re.split(r"[/\\]", asked.path)[-1])
+    name = re.split(r"[/\\]", asked.path)[-1]
+    if not name:
+        raise Invalid(f"Invalid path: '{asked.path[-200:]}' names no file.")
+    path = wire.below(limits.artifact_path(request.path_params["path"].removesuffix("/")), name)
     upload, missing, done = await in_thread(
         state.artifacts, lambda: state.artifacts.uploads.create(path, asked.num_parts, asked.key)
     )
@@ -253,7 +257,14 @@ def _of_version(conn: Connection, name: str, version: str) -> str:
     return f"{_of_model(conn, model_id)}/{path}".rstrip("/")
 
 
-_FILE = f"{wire.CONTENT}/{{path:path}}"
+class _Any(PathConvertor):
+    """Starlette's own ends at a line break, and the rest of the path would be lost."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("any", _Any())
+_FILE = f"{wire.CONTENT}/{{path:any}}"
 _MODEL = "/api/2.0/mlflow/logged-models/{model_id}/artifacts"
 STREAMS = [
     ("PUT", _FILE, put),
@@ -261,9 +272,9 @@ STREAMS = [
     ("GET", wire.LIST.path, list_of_run),
     ("GET", wire.LIST_ROOT.path, list_root),
     ("DELETE", _FILE, delete),
-    ("POST", f"{wire.MULTIPART}/create/{{path:path}}", create_upload),
-    ("POST", f"{wire.MULTIPART}/complete/{{path:path}}", complete_upload),
-    ("POST", f"{wire.MULTIPART}/abort/{{path:path}}", abort_upload),
+    ("POST", f"{wire.MULTIPART}/create/{{path:any}}", create_upload),
+    ("POST", f"{wire.MULTIPART}/complete/{{path:any}}", complete_upload),
+    ("POST", f"{wire.MULTIPART}/abort/{{path:any}}", abort_upload),
     ("PUT", f"{wire.PARTS}/{{upload}}/{{number:int}}", put_part),
     ("GET", "/get-artifact", get_of_run),
     ("GET", "/model-versions/get-artifact", get_of_version),
