@@ -393,7 +393,7 @@ def test_an_experiment_cannot_name_a_folder_of_the_server(own_server: Running, l
         return
     run = own_server.client.call(runs.CREATE, runs.Create(made)).run.info
     for path in (f"/api/2.0/mlflow/artifacts/list?run_id={run.run_id}&path=", f"/get-artifact?run_id={run.run_id}&path=passwd"):
-        assert ask(own_server, "GET", path).status == 400
+        assert ask(own_server, "GET", path).status in (400, 501)
 
 
 def test_an_upload_that_breaks_off_leaves_nothing(own_server: Running) -> None:

@@ -50,7 +50,7 @@ class Server:
             body = encode(endpoint, request)
         answer = self._request(endpoint.method, path, body, f"application/{endpoint.codec}")
         with answer:
-            return decode(endpoint.response, answer.read(), endpoint.codec)
+            return decode(endpoint.response, self._body(answer), endpoint.codec)
 
     def upload(self, run_root: str, path: str, source: Path) -> None:
         """Put a file at `path` below an artifact root such as `mlflow-artifacts:/0/<run>/artifacts`; again is harmless.
@@ -61,7 +61,11 @@ class Server:
             self._upload_parts(artifacts.below(artifacts.inside(run_root), path), source)
             return
         with source.open("rb") as body:
-            self._discard(self._request("PUT", self._content(run_root, path), body, "application/octet-stream"))
+            self._put(self._content(run_root, path), body)
+
+    def _put(self, where: str, body: bytes | BinaryIO) -> None:
+        with self._request("PUT", where, body, "application/octet-stream") as answer:
+            self._body(answer)
 
     def _upload_parts(self, path: str, source: Path) -> None:
         folder, _, name = path.rpartition("/")
@@ -88,20 +92,13 @@ class Server:
         with source.open("rb") as file:
             for number, content in enumerate(iter(lambda: file.read(size), b""), 1):
                 if number in missing:
-                    where = f"{artifacts.PARTS}/{upload.upload_id}/{number}"
-                    self._discard(self._request("PUT", where, content, "application/octet-stream"))
+                    self._put(f"{artifacts.PARTS}/{upload.upload_id}/{number}", content)
                 yield artifacts.Part(number, f"{zlib.crc32(content):08x}")
 
     def _json(self, verb: str, folder: str, body: msgspec.Struct, kind: type[R]) -> R:
-        with self._request(
-            "POST", f"{artifacts.MULTIPART}/{verb}/{quote(folder)}", msgspec.json.encode(body), "application/json"
-        ) as answer:
-            return decode(kind, answer.read())
-
-    @staticmethod
-    def _discard(answer: http.client.HTTPResponse) -> None:
-        with answer:
-            answer.read()
+        where = f"{artifacts.MULTIPART}/{verb}/{quote(folder)}"
+        with self._request("POST", where, msgspec.json.encode(body), "application/json") as answer:
+            return decode(kind, self._body(answer))
 
     def download(self, root: str, path: str, target: Path) -> None:
         """Fetch one artifact file to `target`, written beside and renamed. What breaks off goes on where it stopped, if the file is the same."""
@@ -174,10 +171,19 @@ class Server:
             self._connection.request(method, path, body, headers)
             return self._connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
-            self.close()
-            raise Unavailable(
-                f"No Noria server answers at {self.url} ({_why(error)}).", "Start one with `noria server`, or check NORIA_SERVER."
-            ) from None
+            raise self._gone(error) from None
+
+    def _body(self, answer: http.client.HTTPResponse) -> bytes:
+        try:
+            return answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise self._gone(error) from None
+
+    def _gone(self, error: Exception) -> Unavailable:
+        self.close()
+        return Unavailable(
+            f"No Noria server answers at {self.url} ({_why(error)}).", "Start one with `noria server`, or check NORIA_SERVER."
+        )
 
     def _check_protocol(self, answer: http.client.HTTPResponse, path: str) -> None:
         theirs = answer.headers.get(PROTOCOL_HEADER, "")
@@ -193,7 +199,7 @@ class Server:
             )
 
     def _error(self, answer: http.client.HTTPResponse) -> NoriaError:
-        body = answer.read()
+        body = self._body(answer)
         try:
             fields = cast(dict[str, str], json.loads(body))
             return from_wire(answer.status, fields["error_code"], fields["message"])
@@ -219,6 +225,6 @@ def _why(error: Exception) -> str:
 
 
 def _query(fields: dict[str, Any]) -> str:
-    given = {name: value for name, value in fields.items() if value not in ("", [], msgspec.UNSET)}
+    given = {name: value for name, value in fields.items() if value not in ("", [], None, msgspec.UNSET)}
     pairs = {name: str(value).lower() if isinstance(value, bool) else value for name, value in given.items()}
     return f"?{urlencode(pairs, doseq=True)}" if pairs else ""

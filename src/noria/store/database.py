@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,29 @@ def hold_fold(conn: Connection) -> None:
     """One process folds or compacts at a time."""
     if shared(conn.engine):
         conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_FOLDING})")
+
+
+_APPEND = f"""
+WITH held AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared({_APPENDING}))
+INSERT INTO metric_log (run, names, body)
+SELECT run.id, fresh.names, fresh.body FROM held, unnest(%s::text[], %s::text[], %s::bytea[]) AS fresh (uuid, names, body)
+JOIN run ON run.uuid = fresh.uuid AND run.lifecycle_stage = 'active'
+"""  # noqa: S608 (our own number)
+
+
+def append(conn: Connection, batches: Sequence[tuple[str, str, bytes]]) -> int:
+    """Batches of metrics (uuid, names, body) into PostgreSQL, as a transaction of its own; how many of them had a run to go to."""
+    with conn.begin():
+        raw: Any = conn.connection.driver_connection
+        raw.autocommit = True
+        try:
+            done = raw.execute(_APPEND, tuple(map(list, zip(*batches, strict=True))), binary=True)
+        except Exception as error:
+            raise exc.DBAPIError.instance(_APPEND, None, error, conn.dialect.loaded_dbapi.Error) from error
+        finally:
+            raw.autocommit = False
+    conn.info["appended"] = True
+    return int(done.rowcount)
 
 
 def give_back(conn: Connection, pages: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from noria.errors import Invalid
+from noria.errors import Unsupported
 from noria.types import File
 from noria.wire import limits
 from noria.wire.endpoint import MLFLOW, OWN, Endpoint
@@ -17,14 +17,14 @@ SCHEME = "mlflow-artifacts:/"
 
 
 def inside(uri: str) -> str:
-    """The path in the server's tree that an artifact URI means. Invalid for what lies elsewhere, a path of the server's above all."""
+    """The path in the server's tree that an artifact URI means. Unsupported for what lies elsewhere, be it a path on the server."""
     scheme, _, rest = uri.partition(":")
     if scheme == "mlflow-artifacts":
         path = "/".join(rest.split("/")[3:]) if rest.startswith("//") else rest
     elif scheme in ("http", "https") and CONTENT in rest:
         path = rest.partition(CONTENT)[2]
     else:
-        raise Invalid(f"These artifacts lie at '{uri[:200]}', which this server does not read.", "Use a client that can.")
+        raise Unsupported(f"The artifacts are kept at {uri[:200]}, outside of this server.", "Read them there.")
     return limits.artifact_path(path.strip("/"))
 
 

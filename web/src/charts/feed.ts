@@ -124,7 +124,8 @@ export class Feed {
 
   #rewind(step: number): void {
     this.rewinds = [...this.rewinds, step];
-    for (const curve of this.#curves.values()) {
+    for (const [key, curve] of this.#curves) {
+      if (key.startsWith("system/")) continue; // The machine's metrics count intervals; time is not rewound.
       if (curve.pending) curve.pending.push({ rewind: step });
       else curve.series.rewind(step);
     }

@@ -20,8 +20,8 @@ from noria.store import logged_models, registry, runs
 from noria.store.store import Connection
 from noria.wire import artifacts as wire
 from noria.wire import limits
-from noria.wire import logged_models as models
-from noria.wire import registry as versions
+from noria.wire import logged_models as logged_wire
+from noria.wire import registry as registry_wire
 from noria.wire.endpoint import Empty, convert, decode
 
 T = TypeVar("T")
@@ -135,48 +135,45 @@ async def list_root(request: Request, state: State) -> Response:
 
 
 async def list_of_run(request: Request, state: State) -> Response:
-    asked = convert(wire.List, dict(request.query_params))
-    return await _list_below(state, await _uri(state, lambda conn: _of_run(conn, asked.run_id or asked.run_uuid)), asked.path)
+    return await _list_below(request, state, "path", _of_run(request))
 
 
 async def list_of_model(request: Request, state: State) -> Response:
-    uri = await _uri(state, lambda conn: _of_model(conn, request.path_params["model_id"]))
-    return await _list_below(state, uri, request.query_params.get("artifact_directory_path", ""))
+    return await _list_below(request, state, "artifact_directory_path", _of_model(request))
 
 
-async def _list_below(state: State, uri: str, path: str) -> Response:
-    root = wire.inside(uri)
-    where = wire.below(root, path.removesuffix("/"))
-    return _answer(wire.Listed(uri, await in_thread(state.artifacts, lambda: state.artifacts.list(where, root))))
+async def _list_below(request: Request, state: State, parameter: str, find: Callable[[Connection], str]) -> Response:
+    path = limits.served_path(request.query_params.get(parameter, "").removesuffix("/"))
+    uri, root = await _root(state, find)
+    files = await in_thread(state.artifacts, lambda: state.artifacts.list(wire.below(root, path), root))
+    return _answer(wire.Listed(uri, files))
 
 
 async def get_of_run(request: Request, state: State) -> Response:
-    query = request.query_params
-    return await _get_below(request, state, lambda conn: _of_run(conn, query.get("run_id") or query.get("run_uuid", "")), "path")
+    return await _get_below(request, state, "path", _of_run(request))
 
 
 async def get_of_version(request: Request, state: State) -> Response:
-    query = request.query_params
-    return await _get_below(
-        request, state, lambda conn: _of_version(conn, query.get("name", ""), query.get("version", "")), "path"
-    )
+    return await _get_below(request, state, "path", _of_version(request))
 
 
 async def get_of_model(request: Request, state: State) -> Response:
-    return await _get_below(request, state, lambda conn: _of_model(conn, request.path_params["model_id"]), "artifact_file_path")
+    return await _get_below(request, state, "artifact_file_path", _of_model(request))
 
 
-async def _get_below(request: Request, state: State, root: Callable[[Connection], str], parameter: str) -> Response:
-    path = _given(request, parameter)
-    return await download(request, state.artifacts, wire.below(wire.inside(await _uri(state, root)), path))
+async def _get_below(request: Request, state: State, parameter: str, find: Callable[[Connection], str]) -> Response:
+    path = limits.served_path(_given(request, parameter))
+    _, root = await _root(state, find)
+    return await download(request, state.artifacts, wire.below(root, path))
 
 
 async def put_by_page(request: Request, state: State) -> Response:
     """MLflow's page sends a small file so."""
-    run, path = _given(request, "run_uuid"), _given(request, "path")
+    _given(request, "run_uuid")
+    path = limits.served_path(_given(request, "path"))
     data = await read_body(request, _BY_PAGE)
-    where = wire.below(wire.inside(await _uri(state, lambda conn: _of_run(conn, run))), path)
-    await asyncio.wrap_future(state.artifacts.put(where, data))
+    _, root = await _root(state, _of_run(request))
+    await asyncio.wrap_future(state.artifacts.put(wire.below(root, path), data))
     return _answer(Empty())
 
 
@@ -237,24 +234,25 @@ def _given(request: Request, parameter: str) -> str:
     return value
 
 
-async def _uri(state: State, find: Callable[[Connection], str]) -> str:
-    return await asyncio.get_running_loop().run_in_executor(state.readers, state.store.read, find)
+async def _root(state: State, find: Callable[[Connection], str]) -> tuple[str, str]:
+    """An artifact root, as the URI that `find` reads and as a path in the tree."""
+    uri = await asyncio.get_running_loop().run_in_executor(state.readers, state.store.read, find)
+    return uri, wire.inside(uri)
 
 
-def _of_run(conn: Connection, run_id: str) -> str:
-    return str(runs.row(conn, run_id).artifact_uri)
+def _of_run(request: Request) -> Callable[[Connection], str]:
+    asked = convert(wire.List, dict(request.query_params))
+    return lambda conn: str(runs.row(conn, asked.run_id or asked.run_uuid).artifact_uri)
 
 
-def _of_model(conn: Connection, model_id: str) -> str:
-    return logged_models.get(conn, models.Key(model_id)).model.info.artifact_uri
+def _of_model(request: Request) -> Callable[[Connection], str]:
+    model_id = request.path_params["model_id"]
+    return lambda conn: str(logged_models.row(conn, model_id, deleted=False).artifact_uri)
 
 
-def _of_version(conn: Connection, name: str, version: str) -> str:
-    uri = str(registry.download_uri(conn, versions.VersionKey(name, version)).artifact_uri)
-    if not uri.startswith("models:/"):
-        return uri
-    model_id, _, path = uri.removeprefix("models:/").partition("/")
-    return f"{_of_model(conn, model_id)}/{path}".rstrip("/")
+def _of_version(request: Request) -> Callable[[Connection], str]:
+    asked = convert(registry_wire.VersionKey, dict(request.query_params))
+    return lambda conn: registry.location(conn, asked.name, asked.version)
 
 
 class _Any(PathConvertor):
@@ -265,7 +263,6 @@ class _Any(PathConvertor):
 
 register_url_convertor("any", _Any())
 _FILE = f"{wire.CONTENT}/{{path:any}}"
-_MODEL = "/api/2.0/mlflow/logged-models/{model_id}/artifacts"
 STREAMS = [
     ("PUT", _FILE, put),
     ("GET", _FILE, get),
@@ -278,7 +275,7 @@ STREAMS = [
     ("PUT", f"{wire.PARTS}/{{upload}}/{{number:int}}", put_part),
     ("GET", "/get-artifact", get_of_run),
     ("GET", "/model-versions/get-artifact", get_of_version),
-    ("GET", f"{_MODEL}/directories", list_of_model),
-    ("GET", f"{_MODEL}/files", get_of_model),
+    ("GET", logged_wire.LIST_ARTIFACTS.path, list_of_model),
+    ("GET", logged_wire.LIST_ARTIFACTS.path.replace("directories", "files"), get_of_model),
     ("POST", "/api/2.0/mlflow/upload-artifact", put_by_page),
 ]
