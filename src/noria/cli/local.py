@@ -35,7 +35,7 @@ def connect(settings: Settings | None = None) -> Server:
 
 def _start(settings: Settings, folder: Path) -> home.Holder:
     log = folder / "server.log"
-    env = {**os.environ, "NORIA_HOME": str(folder)}
+    env = {**os.environ, "NORIA_HOME": str(folder), "NORIA_ARTIFACTS": settings.artifacts}
     options = ["--host", settings.host, "--port", str(settings.port), *([] if settings.auth else ["--no-auth"])]
     child = process.start(process.python("noria.cli.main", "server", *options), log=log, env=env, cwd="/")
     until = time.monotonic() + _START_SECONDS

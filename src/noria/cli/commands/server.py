@@ -13,6 +13,12 @@ import click
     "--db", metavar="URL", help="A PostgreSQL for the state, as postgresql://user@host/name.", show_default="SQLite in the home"
 )
 @click.option(
+    "--artifacts",
+    metavar="PLACE",
+    help="Where artifacts are kept: a folder, or a URL such as s3://bucket/prefix.",
+    show_default="in the home",
+)
+@click.option(
     "--durability",
     type=click.Choice(["power", "process"]),
     help="What an answer survives: a power cut, or just the death of the server (faster).",
