@@ -71,16 +71,16 @@ class Keeper:
         if points >= _HOT:
             self._ripe.add(run)
 
-    def tidy(self, conn: Connection, *, idle: bool) -> None:
-        """One small piece of work, if there is any and it is time for it."""
+    def tidy(self, conn: Connection, *, idle: bool) -> Exception | None:
+        """One small piece of work, if there is any and it is time for it; its failure, if it failed."""
         now = time.monotonic()
         if now < self._rest or not (idle or self._ripe):
-            return
+            return None
         try:
             if self._hot is None:
                 self._hot = _left(conn, now - _QUIET_SECONDS)
             elif self._ripe:
-                self._compact(conn, self._ripe.pop())
+                self._compact(conn, next(iter(self._ripe)))
             elif self._hot and self._quiet_at() <= now:
                 run, (points, _) = next(iter(self._hot.items()))
                 if points >= _WARM:
@@ -92,14 +92,19 @@ class Keeper:
         except Exception as error:
             if not isinstance(error, exc.DBAPIError):  # A full disk, or no database: writers are told, and this can wait.
                 log.exception("Keeping house failed")
+                self._hot, self._ripe = {}, set()  # Not the same again in a second, for ever.
             self._rest = now + 1.0
-        else:
-            self._rest = 0.0 if idle else time.monotonic() + (time.monotonic() - now) * (1 / _DUTY - 1)
+            return error
+        self._rest = 0.0 if idle else time.monotonic() + (time.monotonic() - now) * (1 / _DUTY - 1)
+        return None
 
     def _compact(self, conn: Connection, run: int) -> None:
-        with conn.begin():
-            database.hold_fold(conn)
-            metrics.compact(conn, run, metrics.folded(conn))
+        try:
+            with conn.begin():
+                database.hold_fold(conn)
+                metrics.compact(conn, run, metrics.folded(conn))
+        except metrics.Damaged as error:  # It stays in the hot log, and is in nobody's way there.
+            log.error("A run cannot be compacted. %s", error.message)
         assert self._hot is not None
         self._hot.pop(run, None)
         self._ripe.discard(run)
