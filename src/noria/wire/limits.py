@@ -13,7 +13,7 @@ TAG_VALUE = 8000
 EXPERIMENT_NAME = 500
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}
 BATCH_TOTAL = 1000
-BODY = 64 * 2**20
+BODY = 32 * 2**20
 """Bytes of a request body that is not a file."""
 
 _KEY = re.compile(r"[\w.\-:/ ]*")
