@@ -72,19 +72,21 @@ def shared(engine: Engine) -> bool:
 def _sqlite(path: Path, *, power: bool) -> Engine:
     engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args={"check_same_thread": False, "timeout": 30})
     pragmas = (
-        "auto_vacuum=INCREMENTAL", "journal_mode=WAL", f"synchronous={'FULL' if power else 'NORMAL'}", "foreign_keys=ON",
+        "journal_mode=WAL", f"synchronous={'FULL' if power else 'NORMAL'}", "foreign_keys=ON",
         "cache_size=-16384", "temp_store=MEMORY", "wal_autocheckpoint=4000", "journal_size_limit=67108864",
     )  # fmt: skip
 
     @event.listens_for(engine, "connect")
     def _connect(connection: sqlite3.Connection, _: object) -> None:
         connection.isolation_level = None  # Transactions are begun by SQLAlchemy alone (see _begin).
+        if path.stat().st_size == 0:  # It counts for a new file alone, and in any other it would be a write beside the writer's.
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
 
     return engine
 

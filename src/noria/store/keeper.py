@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 
 from sqlalchemy import Connection, exc, func, select
@@ -18,6 +19,8 @@ _WARM = 256
 """Points of a run in the hot log from which on it is compacted once it has gone quiet; fewer stay: chunks would take more room."""
 _QUIET_SECONDS = 5.0
 """A run that has logged nothing for so long has gone quiet."""
+_LATE_SECONDS = 60.0
+"""So much later it is compacted although there is other work: there may be some for ever."""
 _DUTY = 0.25
 """At most so much of the time goes to compaction while there is other work."""
 _PAGES = 1024
@@ -44,7 +47,7 @@ class Keeper:
         return max(0.002, self._quiet_at() - time.monotonic()) if self._hot else None
 
     def _quiet_at(self) -> float:
-        return next(iter(self._hot.values()))[1] + _QUIET_SECONDS if self._hot else 0.0
+        return next(iter(self._hot.values()))[1] + _QUIET_SECONDS if self._hot else math.inf
 
     def due(self) -> bool:
         return time.monotonic() - self._folded >= _FOLD_SECONDS
@@ -74,7 +77,7 @@ class Keeper:
     def tidy(self, conn: Connection, *, idle: bool) -> Exception | None:
         """One small piece of work, if there is any and it is time for it; its failure, if it failed."""
         now = time.monotonic()
-        if now < self._rest or not (idle or self._ripe):
+        if now < self._rest or not (idle or self._ripe or self._hot is None or self._quiet_at() + _LATE_SECONDS <= now):
             return None
         try:
             if self._hot is None:

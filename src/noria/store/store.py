@@ -51,7 +51,7 @@ class Store:
         system, WrongVersion if a newer Noria wrote it.
         """
         self._engine = database.connect(where, power=power)
-        connection = self._engine.connect()
+        connection = self._engine.connect().execution_options(writes=True)
         self._shared = database.shared(self._engine)
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._readers = threading.local()
