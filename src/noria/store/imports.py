@@ -9,7 +9,7 @@ from msgspec import UNSET, structs
 from sqlalchemy import Connection, Row, exc, select, update
 
 from noria.errors import Invalid, NoriaError, NotFound
-from noria.store import experiments, logged_models, metrics, rows, runs, sources
+from noria.store import experiments, logged_models, metrics, rows, run_load, runs, sources
 from noria.store.schema import (
     alias,
     experiment,
@@ -97,7 +97,7 @@ def _new(conn: Connection, given: wire.Run) -> Done:
 def _completed(conn: Connection, given: wire.Run, known: Row[Any]) -> Done:
     """What is there stays, and what is missing is added; a run that had not ended takes the status and the tags of now."""
     info, data = given.fields.info, given.fields.data
-    before = runs.load(conn, [known])[0]
+    before = run_load.load(conn, [known.id])[0]
     changes = False
     params = {each.key: each.value for each in data.params}
     if params.keys() - {each.key for each in before.data.params}:
@@ -118,7 +118,7 @@ def _completed(conn: Connection, given: wire.Run, known: Row[Any]) -> Done:
         metrics.append(conn, known.id, missing)
         changes = changes or bool(missing)
     _links(conn, given, known.id)
-    after = runs.load(conn, [known])[0]
+    after = run_load.load(conn, [known.id])[0]
     changes = changes or (after.inputs, after.outputs) != (before.inputs, before.outputs)
     return Done(info.run_id, "completed" if changes else "same", known.artifact_uri)
 
@@ -259,7 +259,7 @@ def give(conn: Connection, request: wire.Export) -> wire.Exported:
             raise NotFound(f"Run with id={run_id[:64]} not found", "`noria runs list` shows the runs there are.")
         if found and count > wire.POINTS:
             break
-        fields = runs.load(conn, [known[run_id]])[0]
+        fields = run_load.load(conn, [known[run_id].id])[0]
         series = [_series(conn, known[run_id].id, each.key) for each in fields.data.metrics]
         count += sum(len(each.steps) for each in series)
         bare = structs.replace(fields, data=RunData([], fields.data.params, fields.data.tags))

@@ -59,3 +59,27 @@ def stop(settings: object) -> None:
     assert isinstance(settings, Settings)
     url = stop(settings)
     click.echo(f"noria: stopped the server at {url}" if url else f"noria: no server runs for {settings.folder}", err=True)
+
+
+@command.command()
+@click.pass_obj
+def check(settings: object) -> None:
+    """Read all of this home's state, and say what is wrong with it.
+
+    One line for each finding, and exit code 1 if there is any. A server may be at work meanwhile; nothing is changed.
+    """
+    import sys
+
+    from noria.config import Settings
+    from noria.server import home
+    from noria.store.check import database_at, leftovers
+
+    assert isinstance(settings, Settings)
+    folder, count = settings.folder, 0
+    who = home.holder(folder)
+    parts = () if who is not None and who.here else leftovers(folder / "artifacts")
+    for finding in (*database_at(settings.db or folder / "noria.db"), *parts):
+        click.echo(finding)
+        count += 1
+    click.echo(f"noria: {count or 'no'} finding{'' if count == 1 else 's'} in {folder}", err=True)
+    sys.exit(1 if count else 0)
