@@ -17,8 +17,8 @@ from noria.wire import spools
 _START_SECONDS = 20.0
 
 
-def connect(settings: Settings | None = None) -> Server:
-    """A server that answers. Raises Unavailable with the reason if there is none and none can be started."""
+def connect(settings: Settings | None = None, *, start: bool = True) -> Server:
+    """A server that answers. Raises Unavailable with the reason if there is none and none can be, or is to be, started."""
     settings = settings or config.load()
     folder = settings.folder
     if settings.server:
@@ -29,6 +29,8 @@ def connect(settings: Settings | None = None) -> Server:
     token = home.token(folder)
     who = home.holder(folder)
     if who is None or not who.here:
+        if not start:
+            raise Unavailable("The local server is not running.", "Start it with `noria server`.")
         who = _start(settings, folder)
     return Server(who.url, token)
 

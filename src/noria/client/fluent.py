@@ -65,6 +65,11 @@ class ActiveRun:
             raise Unavailable(f"The spool folder {folder} cannot be written ({error.strerror}).",
                               "Free some space, or set NORIA_HOME to another folder.") from None  # fmt: skip
 
+    @property
+    def info(self) -> ActiveRun:
+        """Scripts written for mlflow read `run.info.run_id`."""
+        return self
+
     def _append(self, record: Record) -> None:
         self.spool.append(record)
         if _stack and _stack[-1] is self:

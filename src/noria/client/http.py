@@ -62,6 +62,16 @@ class Server:
                 out.write(block)
         os.replace(beside, target)
 
+    def stream(self, path: str, fields: dict[str, Any]) -> Iterator[bytes]:
+        """The lines of an answer that goes on until the server ends it. Nothing else may be asked here meanwhile."""
+        with self._request("GET", path + _query(fields), None, "") as answer:
+            try:
+                yield from answer
+            except (OSError, http.client.HTTPException) as error:
+                raise Unavailable(f"The server at {self.url} has gone ({_why(error)}).", "Is it being restarted?") from None
+            finally:
+                self.close()
+
     def tree(self, root: str, path: str = "") -> Iterator[str]:
         """The paths of all files below an artifact root, relative to the root."""
         where = "/".join(part for part in (root.removeprefix(artifacts.SCHEME), path) if part)
@@ -144,6 +154,6 @@ def _why(error: Exception) -> str:
 
 
 def _query(fields: dict[str, Any]) -> str:
-    given = {name: value for name, value in fields.items() if value not in ("", [], msgspec.UNSET)}
+    given = {name: value for name, value in fields.items() if value not in ("", [], None, msgspec.UNSET)}
     pairs = {name: str(value).lower() if isinstance(value, bool) else value for name, value in given.items()}
     return f"?{urlencode(pairs, doseq=True)}" if pairs else ""

@@ -7,20 +7,11 @@ from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
-from noria.types import Metric
+from noria.wire.live import PING_SECONDS, Event
+
+__all__ = ["CHANGED", "Event", "Hub"]
 
 _BACKLOG = 1000
-_PING_SECONDS = 15
-
-
-class Event(msgspec.Struct, frozen=True, omit_defaults=True):
-    """log: new points; rewind: points at `step` and after it no longer hold; run: the run's fields changed; again: read it all anew."""
-
-    type: str
-    metrics: list[Metric] = []
-    step: int | None = None
-
-
 CHANGED = Event("run")
 _MISSED = Event("again")
 
@@ -49,7 +40,7 @@ class Hub:
             yield b": watching\n\n"
             while True:
                 try:
-                    event = await asyncio.wait_for(watcher.get(), _PING_SECONDS)
+                    event = await asyncio.wait_for(watcher.get(), PING_SECONDS)
                 except TimeoutError:
                     yield b": still here\n\n"
                     continue

@@ -116,8 +116,13 @@ class Resolve(Struct, frozen=True):
 
 
 class Curve(Struct, frozen=True):
+    """One metric's history, or the part of it between two steps, both included. pixels: about so many points; 0: all of them."""
+
     run_id: str
     key: str
+    pixels: int = 0
+    start_step: int | None = None
+    end_step: int | None = None
 
 
 class Points(Struct, frozen=True):
@@ -126,6 +131,28 @@ class Points(Struct, frozen=True):
     steps: list[int]
     values: list[Number]
     timestamps: list[int]
+
+
+class Summarise(Struct, frozen=True):
+    run_id: str
+
+
+class Summary(Struct, frozen=True):
+    """One metric in a line. The first and the last are those of the least and the greatest step; `min` and `max` are those of
+    the values that are numbers, None if none is."""
+
+    key: str
+    last: Number
+    step: int
+    timestamp: int
+    first: Number
+    first_step: int
+    min: Number | None
+    max: Number | None
+
+
+class Summaries(Struct, frozen=True):
+    metrics: list[Summary]
 
 
 CREATE = Endpoint("POST", f"{MLFLOW}/runs/create", Create, Got)
@@ -144,3 +171,4 @@ DELETE_TAG = Endpoint("POST", f"{MLFLOW}/runs/delete-tag", DeleteTag, Empty)
 GET_HISTORY = Endpoint("GET", f"{MLFLOW}/metrics/get-history", GetHistory, History)
 RESOLVE = Endpoint("GET", f"{OWN}/runs/resolve", Resolve, Got)
 CURVE = Endpoint("GET", f"{OWN}/runs/curve", Curve, Points)
+SUMMARY = Endpoint("GET", f"{OWN}/runs/metrics", Summarise, Summaries)

@@ -2,7 +2,7 @@
 
 from noria.server.live import CHANGED, Event, Hub
 from noria.server.route import read, write
-from noria.store import runs
+from noria.store import runs, summaries
 from noria.types import Metric, number
 from noria.wire import runs as wire
 
@@ -43,4 +43,5 @@ ROUTES = [
     read(wire.GET_HISTORY, runs.get_history),
     read(wire.RESOLVE, runs.resolve),
     read(wire.CURVE, runs.curve),
+    read(wire.SUMMARY, summaries.summarise),
 ]
