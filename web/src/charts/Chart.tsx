@@ -24,6 +24,7 @@ export function Chart({ feed, group, axis, zero }: Props) {
   const latest = useRef<HTMLSpanElement>(null);
   const [log, setLog] = useState(false);
   const [error, setError] = useState("");
+  const [odd, setOdd] = useState("");
   const seen = useOnScreen(frame);
   const colours = useCell(palette);
   const keys = group.keys.join("\n");
@@ -32,7 +33,6 @@ export function Chart({ feed, group, axis, zero }: Props) {
     const element = canvas.current;
     if (!seen || !element) return;
     const names = keys.split("\n");
-    for (const key of names) feed.want(key);
     return plot(element, feed, {
       keys: names,
       axis,
@@ -44,6 +44,7 @@ export function Chart({ feed, group, axis, zero }: Props) {
         const values = names.map((key) => figure(feed.series(key)?.last()));
         if (latest.current) latest.current.textContent = values.join(" · ");
         setError(names.map((key) => feed.error(key)).find(Boolean) ?? "");
+        setOdd(names.map((key) => oddities(feed.shown(key)?.odd() ?? [])).find(Boolean) ?? "");
       },
     });
   }, [seen, keys, axis, log, zero, feed, colours]);
@@ -59,7 +60,21 @@ export function Chart({ feed, group, axis, zero }: Props) {
         </label>
       </figcaption>
       <ErrorLine message={error} />
+      {odd && (
+        <p className="hint" data-testid="odd">
+          {odd}
+        </p>
+      )}
       <div className="plot" ref={canvas} role="img" aria-label={strings.chartOf(group.keys)} />
     </figure>
   );
+}
+
+const NAMED = 3;
+
+/** What a curve cannot show: the points that are no numbers. */
+function oddities(points: { step: number; value: string }[]): string {
+  if (points.length === 0) return "";
+  const named = points.slice(0, NAMED).map(({ step, value }) => strings.valueAt(value, step));
+  return strings.notDrawn(named, points.length - named.length);
 }

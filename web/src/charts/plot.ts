@@ -1,5 +1,5 @@
 import uPlot from "uplot";
-import { type Axis, align, type Columns, Series } from "../lib/series.ts";
+import { type Axis, align, type Columns, PER_SERIES, Series } from "../lib/series.ts";
 import type { Feed } from "./feed.ts";
 import { options } from "./options.ts";
 import type { Palette } from "./palette.ts";
@@ -20,9 +20,10 @@ export function plot(element: HTMLElement, feed: Feed, wishes: PlotWishes): () =
   // A zoomed chart keeps its window while points arrive; a double click gives it all of them again.
   let zoomed = false;
   let points = 0;
+  for (const key of wishes.keys) feed.want(key, element.clientWidth || 400);
 
   function columns(): Columns {
-    const series = wishes.keys.map((key) => feed.series(key) ?? new Series());
+    const series = wishes.keys.map((key) => feed.shown(key) ?? new Series());
     const data = align(series, wishes.axis, wishes.zero);
     if (wishes.log) hideWhatHasNoLogarithm(data);
     points = count(data);
@@ -35,13 +36,26 @@ export function plot(element: HTMLElement, feed: Feed, wishes: PlotWishes): () =
       width: element.clientWidth || 400,
       rewinds: () => feed.rewinds,
       drawn: () => wishes.drawn(points),
-      zoomed: (yes) => {
-        zoomed = yes;
+      zoomed: (from, to) => {
+        zoomed = true;
+        zoomInto(from, to);
       },
     }),
     columns() as uPlot.AlignedData,
     element,
   );
+
+  /** The window's edges are steps or, on the time axis, seconds; the server is asked for steps. */
+  function zoomInto(from: number, to: number): void {
+    for (const key of wishes.keys) {
+      const times = [from, to].map((x) => wishes.zero + x * 1000) as [number, number];
+      const span =
+        wishes.axis === "step"
+          ? { start: Math.floor(from), end: Math.ceil(to) }
+          : feed.series(key)?.stepsBetween(...times);
+      if (span) feed.zoom(key, span);
+    }
+  }
 
   function redraw(): void {
     chart.setData(columns() as uPlot.AlignedData, !zoomed);
@@ -51,6 +65,7 @@ export function plot(element: HTMLElement, feed: Feed, wishes: PlotWishes): () =
 
   const unzoom = () => {
     zoomed = false;
+    for (const key of wishes.keys) feed.unzoom(key);
   };
   chart.over.addEventListener("dblclick", unzoom);
   const resize = new ResizeObserver(() => {
@@ -61,6 +76,7 @@ export function plot(element: HTMLElement, feed: Feed, wishes: PlotWishes): () =
 
   return () => {
     deaf();
+    unzoom();
     resize.disconnect();
     chart.destroy();
   };
@@ -72,8 +88,11 @@ function hideWhatHasNoLogarithm(data: Columns): void {
   }
 }
 
+/** The points of the curves themselves, not those of their bounds. */
 function count(data: Columns): number {
   let points = 0;
-  for (const column of data.slice(1)) for (const y of column) if (typeof y === "number") points++;
+  for (const [i, column] of data.slice(1).entries()) {
+    if (i % PER_SERIES === 0) for (const y of column) if (typeof y === "number") points++;
+  }
   return points;
 }

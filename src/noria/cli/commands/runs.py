@@ -28,7 +28,7 @@ _FORMATS = ("mlflow", "mlruns", "wandb", "tensorboard", "csv", "parquet")
 
 @click.group(cls=Group, instead=_INSTEAD)
 def command() -> None:
-    """What was measured: list, show, watch, delete, bring in, take out.
+    """Runs: list, show, watch, delete, import, export.
 
     A RUN is its id, the beginning of it, or its name.
 
