@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -79,6 +83,56 @@ class Running:
         if self.process.poll() is None:
             self.process.terminate()
             self.process.wait(15)
+
+
+def _postgres_programs() -> Path | None:
+    """Where initdb and its like are; Debian keeps them off the PATH."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    here = shutil.which("initdb")
+    return found[-1].parent if found else Path(here).parent if here else None
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL of our own; make databases in it with `new_database`."""
+    programs = _postgres_programs()
+    require("postgresql", programs is not None, "install the package postgresql")
+    require("postgresql", find_spec("psycopg") is not None, "pip install 'psycopg[binary]'")
+    folder = Path(tempfile.mkdtemp(prefix="noria-pg-"))
+    options: dict[str, Any] = {"cwd": "/", "stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    if os.getuid() == 0:  # PostgreSQL does not run as root.
+        user = pwd.getpwnam("postgres")
+        os.chown(folder, user.pw_uid, user.pw_gid)
+        options |= {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    subprocess.run(
+        [f"{programs}/initdb", "-D", folder / "data", "-A", "trust", "-U", "noria", "-E", "UTF8"], check=True, **options
+    )
+    settings = ["-k", str(folder), "-c", "listen_addresses="]
+    server = subprocess.Popen([f"{programs}/postgres", "-D", folder / "data", *settings], stderr=subprocess.DEVNULL, **options)
+    ready = [f"{programs}/pg_isready", "-q", "-h", folder]
+    until(lambda: subprocess.run(ready, stdin=subprocess.DEVNULL).returncode == 0)
+    yield f"postgresql://noria@/postgres?host={folder}"
+    server.send_signal(signal.SIGINT)  # Its fast shutdown.
+    server.wait(20)
+    shutil.rmtree(folder)
+
+
+def new_database(postgres: str) -> str:
+    """The URL of an empty database."""
+    import psycopg
+
+    name = f"t{uuid4().hex}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return postgres.replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """Both kinds of database, empty: what Store takes."""
+    if request.param == "sqlite":
+        return tmp_path / "noria.db"
+    return new_database(request.getfixturevalue("postgres"))
 
 
 @pytest.fixture(scope="session")

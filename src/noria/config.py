@@ -6,6 +6,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
@@ -17,6 +18,9 @@ class Settings(Struct, frozen=True):
     """Everything that can be set. The names are those of the flags, of NORIA_<NAME>, and of the keys in noria.toml.
 
     home: where a local server keeps all of its state; a local disk.
+    db: the URL of a PostgreSQL for that state; empty: SQLite in the home.
+    durability: what an answer survives: "power" a power cut, "process" just the death of the server.
+    workers: how many processes serve one address; more than one needs PostgreSQL.
     server: the URL of a team's server; empty: the local one, started when needed.
     token: what the server asks for; empty: the one in the local home.
     host, port: where a server started here listens; port 0 takes a free one.
@@ -24,6 +28,9 @@ class Settings(Struct, frozen=True):
     """
 
     home: str = "~/.noria"
+    db: str = ""
+    durability: Literal["power", "process"] = "power"
+    workers: int = 1
     server: str = ""
     token: str = ""
     host: str = "127.0.0.1"

@@ -36,10 +36,18 @@ def run(argv: Sequence[str], *, timeout: float = 60, env: Mapping[str, str] | No
     return Answer(done.returncode, done.stdout, done.stderr)
 
 
-def start(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None, cwd: str | None = None) -> Popen[bytes]:
-    """Start a command in a session of its own: it outlives the caller, holds none of its file descriptors, and appends to `log`."""
+def start(
+    argv: Sequence[str],
+    *,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    keep: Sequence[int] = (),
+) -> Popen[bytes]:
+    """Start a command in a session of its own: it outlives the caller, holds none of its file descriptors but those to `keep`, and
+    appends to `log`."""
     with log.open("ab") as out:
-        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, close_fds=True,
+        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, close_fds=True, pass_fds=keep,
                                 start_new_session=True, env=dict(env) if env is not None else None, cwd=cwd)  # fmt: skip
 
 

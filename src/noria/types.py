@@ -38,7 +38,7 @@ class Param(Struct, frozen=True):
     value: str = ""
 
 
-class Metric(Struct, frozen=True):
+class Metric(Struct, frozen=True, gc=False):
     key: str
     value: Number
     timestamp: int

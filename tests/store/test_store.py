@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,10 +22,12 @@ from noria.wire import jobs as jobs_wire
 from noria.wire import runs as wire
 from noria.wire import spools as spools_wire
 
+RELEASED = sorted((Path(__file__).parent / "released").glob("*.sql"))
+
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(tmp_path / "noria.db")
+def store(database: Path | str) -> Iterator[Store]:
+    opened = Store(database)
     opened.write(experiments.seed).result()
     yield opened
     opened.close()
@@ -34,11 +37,19 @@ def new_run(store: Store) -> str:
     return store.write(lambda conn: runs.create(conn, wire.Create())).result().run.info.run_id
 
 
-def test_the_migrations_make_the_schema_that_a_new_database_has(store: Store, tmp_path: Path) -> None:
+@pytest.fixture
+def file_store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store(tmp_path / "noria.db")
+    yield opened
+    opened.close()
+
+
+def test_the_migrations_make_the_schema_that_a_new_database_has(file_store: Store, tmp_path: Path) -> None:
     migrated = create_engine(f"sqlite:///{tmp_path / 'migrated.db'}")
-    migrations.upgrade(migrated)
+    with migrated.begin() as connection:
+        migrations.upgrade(connection)
     statements = []
-    for engine in (migrated, store._engine):
+    for engine in (migrated, file_store._engine):
         with engine.connect() as connection:
             assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
             rows = connection.exec_driver_sql(
@@ -47,6 +58,26 @@ def test_the_migrations_make_the_schema_that_a_new_database_has(store: Store, tm
             statements.append({name: sorted(re.findall(r"\w+", sql)) for name, sql in rows})
     assert statements[0] == statements[1]
     assert ScriptDirectory.from_config(migrations._config()).get_current_head() == schema.HEAD
+
+
+@pytest.mark.parametrize("release", RELEASED, ids=lambda path: path.stem)
+def test_a_database_of_every_release_before_is_brought_up_with_all_that_it_holds(release: Path, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "noria.db") as made:
+        made.executescript(release.read_text())
+    made.close()
+    store = Store(tmp_path / "noria.db")
+    found = store.read(lambda conn: runs.search(conn, wire.Search(["1"], order_by=["start_time"]))).runs
+    assert [run.info.run_name for run in found] == ["run-0", "run-1"]
+    assert found[1].info.status == "FINISHED" and found[1].inputs.dataset_inputs[0].dataset.name == "digits"
+    assert {(tag.key, tag.value) for tag in found[0].data.tags} >= {("kind", "demo"), ("a", "b")}
+    assert found[0].data.params[0].value == "0.1"
+    # The first run's curve is whole; the second was rewound to step 4, and logged that again, twice.
+    curves = [store.read(lambda conn, run=run: runs.curve(conn, wire.Curve(run.info.run_id, "loss"))) for run in found]  # type: ignore[misc]
+    assert curves[0].values == [1 / (step + 1) for step in range(6)]
+    assert curves[1].steps == [0, 1, 2, 3, 4] and curves[1].values[4] == 0.5
+    assert {metric.key: metric.value for metric in found[1].data.metrics} == {"acc": "NaN", "loss": 0.5}
+    store.close()
+    assert Store(tmp_path / "noria.db").close() is None
 
 
 def test_a_database_of_a_newer_release_is_refused_and_left_alone(tmp_path: Path) -> None:

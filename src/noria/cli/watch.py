@@ -125,7 +125,7 @@ class _Watched:
 
     def _since(self, ask: Server, metric: Metric) -> list[Metric]:
         known = self._seen.get(metric.key)
-        begin = min(known.step, metric.step) if known else None
+        begin = min(known.step, metric.step) if known else msgspec.UNSET
         p = ask.call(runs.CURVE, runs.Curve(self._run_id, metric.key, start_step=begin))
         points = [Metric(metric.key, v, t, s) for s, v, t in zip(p.steps, p.values, p.timestamps, strict=True)]
         return [point for point in points if self._is_later(point)]

@@ -15,6 +15,7 @@ from noria.door import JOB
 from noria.errors import Invalid, NoriaError, TooLarge
 from noria.server.live import Hub
 from noria.store.artifacts import Artifacts
+from noria.store.metrics import Append
 from noria.store.store import Connection, Store
 from noria.wire import limits
 from noria.wire.endpoint import Empty, Endpoint, convert, decode, encode
@@ -46,8 +47,9 @@ class State(Struct, frozen=True):
 
 
 class Route(Struct, frozen=True):
-    """One row and what answers it. `tell` informs watchers after the commit; `reply` picks the response from the result; `makes_work` wakes the agent;
-    `by_job` is written besides when a job asks, with its id and the result."""
+    """One row and what answers it. `tell` informs watchers after the commit; `packed` says whether a request comes down to metrics
+    alone; `reply` picks the response from the result; `makes_work` wakes the agent; `by_job` is written besides when a job asks,
+    with its id and the result."""
 
     endpoint: Endpoint[Any, Any]
     work: Callable[[Connection, Any], Any]
@@ -56,14 +58,20 @@ class Route(Struct, frozen=True):
     reply: Callable[[Any], Any] | None = None
     makes_work: bool = False
     by_job: Callable[[Connection, str, Any], None] | None = None
+    packed: Callable[[Any], Append | None] | None = None
 
 
 def read(endpoint: Endpoint[Q, R], work: Callable[[Connection, Q], R]) -> Route:
     return Route(endpoint, work, False)
 
 
-def write(endpoint: Endpoint[Q, R], work: Callable[[Connection, Q], R | None], tell: Tell | None = None) -> Route:
-    return Route(endpoint, work, True, tell)
+def write(
+    endpoint: Endpoint[Q, R],
+    work: Callable[[Connection, Q], R | None],
+    tell: Tell | None = None,
+    packed: Callable[[Q], Append | None] | None = None,
+) -> Route:
+    return Route(endpoint, work, True, tell, packed=packed)
 
 
 def handler(route: Route, state: State) -> Callable[[Request], Awaitable[Response]]:
@@ -71,15 +79,17 @@ def handler(route: Route, state: State) -> Callable[[Request], Awaitable[Respons
 
     async def handle(request: Request) -> Response:
         query = await _query(route.endpoint, request)
-        if route.writes:
-            result = await asyncio.wrap_future(state.store.write(lambda conn: route.work(conn, query)))
-        else:
-            loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        if not route.writes:
             result = await loop.run_in_executor(state.readers, state.store.read, lambda conn: route.work(conn, query))
+        elif route.packed is not None and (batch := route.packed(query)) is not None:
+            result = await state.store.append(batch, loop.create_future())
+        else:
+            result = await state.store.write(lambda conn: route.work(conn, query), loop.create_future())
         job_id = request.scope.get(JOB)
         if route.by_job is not None and job_id:
             follow = route.by_job
-            await asyncio.wrap_future(state.store.write(lambda conn: follow(conn, job_id, result)))
+            await state.store.write(lambda conn: follow(conn, job_id, result), loop.create_future())
         if route.tell is not None:
             route.tell(state.hub, query, result)
         if route.makes_work and state.agent is not None:
@@ -119,15 +129,18 @@ def _parameters(kind: type, request: Request) -> dict[str, object]:
 async def read_body(request: Request, limit: int = limits.BODY) -> bytes:
     """The body, never more than `limit` bytes of it in memory."""
     blocks, size = [], 0
-    refuse = TooLarge(f"The request's body is over {limit >> 20} MiB.", "Split it up, or log large things as artifacts.")
     if int(request.headers.get("content-length") or 0) > limit:
-        raise refuse
+        raise _too_large(limit)
     try:
         async for block in request.stream():
             size += len(block)
             if size > limit:
-                raise refuse
+                raise _too_large(limit)
             blocks.append(block)
     except ClientDisconnect:
         raise NoriaError("The client went away before the end of its request.") from None
     return b"".join(blocks)
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The request's body is over {limit >> 20} MiB.", "Split it up, or log large things as artifacts.")

@@ -10,10 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 
 import uvicorn
+import uvloop
 
 from noria import door
 from noria.config import Settings
-from noria.server import home
+from noria.errors import Invalid
+from noria.server import home, workers
 from noria.server.app import build
 from noria.server.live import Hub
 from noria.server.route import Beside, State
@@ -30,35 +32,44 @@ def serve(settings: Settings, beside: Callable[[str, str], AbstractContextManage
     folder = settings.folder
     if not settings.auth:
         door.check_open(settings.host)
+    if settings.workers > 1 and not settings.db:
+        raise Invalid("Several processes cannot share a database of SQLite.", "Give --db postgresql://…, or leave --workers out.")
     home.prepare(folder)
     home.lock(folder)
     listening = home.bind(settings.host, settings.port, folder)
-    store = Store(folder / "noria.db")
-    store.write(experiments.seed).result()
+    store = open_store(settings)
     token = home.token(folder)
     url = door.url(settings.host, listening)
-    with beside(url, token) as agent:
-        state = State(
-            store,
-            Artifacts(folder / "artifacts"),
-            Hub(),
-            ThreadPoolExecutor(4, "noria-reader"),
-            ThreadPoolExecutor(8, "noria-waiter"),
-            agent,
-        )
+    with beside(url, token) as agent, workers.start(settings, listening, agent):
 
         def started() -> None:
             home.record(folder, url, settings.auth)
             ready(url)
 
-        asyncio.run(_serve(build(state, token, ask=settings.auth), listening, started))
+        run(settings, store, token, listening, agent, started)
     store.close()
 
 
-async def _serve(app: door.App, listening: socket.socket, ready: Callable[[], None]) -> None:
+def open_store(settings: Settings) -> Store:
+    store = Store(settings.db or settings.folder / "noria.db", power=settings.durability == "power")
+    store.write(experiments.seed).result()
+    return store
+
+
+def run(settings: Settings, store: Store, token: str, listening: socket.socket, agent: Beside, ready: Callable[[], None]) -> None:
+    """The event loop of one server process, until it is told to stop."""
+    artifacts = Artifacts(settings.folder / "artifacts")
+    readers, waiters = ThreadPoolExecutor(4, "noria-reader"), ThreadPoolExecutor(8, "noria-waiter")
+    state = State(store, artifacts, Hub(), readers, waiters, agent)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(state, build(state, token, ask=settings.auth), listening, ready))
+
+
+async def _serve(state: State, app: door.App, listening: socket.socket, ready: Callable[[], None]) -> None:
+    state.hub.connect(state.store)
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False, timeout_graceful_shutdown=2,
-        timeout_keep_alive=75, loop="uvloop", http="httptools",
+        timeout_keep_alive=75, http="httptools", proxy_headers=False,
     )  # fmt: skip
     server = uvicorn.Server(config)
     for number in (signal.SIGTERM, signal.SIGINT):

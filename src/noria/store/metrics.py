@@ -1,101 +1,366 @@
-"""Metric history: a hot log of batches in order of arrival, and beside it one row for each key with what lists need."""
+"""Metric history: a hot log of batches, folded into `latest` for lists and compacted into column chunks for charts.
+
+Appending is one row, whatever the batch, and that is all that an answer waits for. `fold` brings `latest` up to what was
+appended (the store does so before whoever reads it), `compact` moves a run's rows into its chunks, in the background.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from struct import Struct as Layout
+from typing import Any, NamedTuple
 
-import msgspec
-from sqlalchemy import Connection, delete, insert, select
+import numpy as np
+from msgspec import UNSET, Struct
+from sqlalchemy import Connection, delete, func, select
 
-from noria.store.schema import latest, metric_log
+from noria.store import chunks, rows
+from noria.store.chunks import CHUNK, Points
+from noria.store.schema import latest, mark, metric_chunk, metric_log
 from noria.types import number
-from noria.wire.runs import Points
+from noria.wire import runs as wire
 
 Point = tuple[str, float, int, int]
 """key, value, timestamp in milliseconds, step."""
+Batch = tuple[int, str, bytes]
+"""A row of the hot log: run, its keys one on a line, and the columns as `pack` has them."""
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[tuple[str, float, int, int]]).decode
+EXACT = 1 << 21
+"""Up to so many points a chart is drawn of all of them; of more, the pyramid answers."""
+FOLD = 4096
+"""Rows of the hot log that one transaction folds."""
+_FOLDED = "folded"
+_layouts: dict[int, Layout] = {}
 
-# The hot path goes through the driver: compiling this with SQLAlchemy would cost more than running it.
-_APPEND = "INSERT INTO metric_log (run, body) VALUES (?, ?)"
-_NEWER = "(excluded.step, excluded.timestamp, coalesce(excluded.value, -9e999)) >= (latest.step, latest.timestamp, coalesce(latest.value, -9e999))"
-# Built of the constants above alone.
-_LATEST = f"""
-INSERT INTO latest (run, key, step, timestamp, value, first_step, first, min, max) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (run, key) DO UPDATE SET
-  value = CASE WHEN {_NEWER} THEN excluded.value ELSE latest.value END,
-  step = CASE WHEN {_NEWER} THEN excluded.step ELSE latest.step END,
-  timestamp = CASE WHEN {_NEWER} THEN excluded.timestamp ELSE latest.timestamp END,
-  first = CASE WHEN excluded.first_step < latest.first_step THEN excluded.first ELSE latest.first END,
-  first_step = min(excluded.first_step, latest.first_step),
-  min = coalesce(min(excluded.min, latest.min), excluded.min, latest.min),
-  max = coalesce(max(excluded.max, latest.max), excluded.max, latest.max)
-"""  # noqa: S608 (made of the constants above alone)
+
+class Append(Struct, frozen=True, gc=False):
+    """A batch of metrics for a run, checked and packed: what most requests come down to."""
+
+    uuid: str
+    names: str
+    body: bytes
+
+
+class Summary(NamedTuple):
+    """What `latest` has of one metric; None for NaN."""
+
+    step: int
+    timestamp: int
+    value: float | None
+    first_step: int
+    first: float | None
+    min: float | None
+    max: float | None
+
+
+def pack(points: Sequence[Point]) -> tuple[str, bytes]:
+    """Points as the hot log has them: keys one on a line; all values, then all timestamps, then all steps."""
+    keys, values, times, steps = zip(*points, strict=True)
+    return "\n".join(keys), columns(values, times, steps)
+
+
+def columns(values: Iterable[float], times: Iterable[int], steps: Sequence[int]) -> bytes:
+    size = len(steps)
+    layout = _layouts.get(size)
+    if layout is None:
+        layout = _layouts[size] = Layout(f"<{size}d{2 * size}q")
+    return layout.pack(*values, *times, *steps)
 
 
 def append(conn: Connection, run: int, points: Sequence[Point]) -> None:
     """Keep a batch. Duplicates and any order of steps are kept as they come; readers tell them apart."""
     if points:
-        conn.exec_driver_sql(_APPEND, (run, _encode(points)))
-        conn.exec_driver_sql(_LATEST, _summaries(run, points))
+        keys, body = pack(points)
+        insert(conn, [(run, keys, body)])
 
 
-def _summaries(run: int, points: Iterable[Point]) -> list[tuple[object, ...]]:
-    """For each key the row of `latest`. The greatest (step, timestamp, value) is the latest, as MLflow has it."""
-    by_key: dict[str, list[Point]] = {}
-    for point in points:
-        by_key.setdefault(point[0], []).append(point)
-    result: list[tuple[object, ...]] = []
-    for key, own in by_key.items():
-        last = max(own, key=lambda point: (point[3], point[2], -math.inf if point[1] != point[1] else point[1]))
-        first = min(own, key=lambda point: (point[3], point[2]))
-        values = [point[1] for point in own if point[1] == point[1]]
-        least, most = (min(values), max(values)) if values else (None, None)
-        result.append((run, key, last[3], last[2], _null(last[1]), first[3], _null(first[1]), least, most))
-    return result
-
-
-def _null(value: float) -> float | None:
-    return value if value == value else None
+def insert(conn: Connection, batches: Sequence[Batch]) -> None:
+    rows.insert(conn, metric_log, ("run", "names", "body"), batches)
+    conn.info["appended"] = True
 
 
 def rewind(conn: Connection, run: int, step: int) -> None:
     """Points of the run at `step` and after it are superseded: it goes on from a checkpoint before them."""
-    conn.execute(insert(metric_log).values(run=run, rewind=step))
+    rows.insert(conn, metric_log, ("run", "rewind"), [(run, step)])
+    conn.info["appended"] = True
+
+
+# Folding: from the hot log to `latest`.
+
+
+def last_row(conn: Connection) -> int:
+    return conn.execute(select(func.max(metric_log.c.id))).scalar() or 0
+
+
+def folded(conn: Connection) -> int:
+    """The last row of the hot log that `latest` knows of."""
+    return conn.execute(select(mark.c.value).where(mark.c.name == _FOLDED)).scalar() or 0
+
+
+def fold(conn: Connection, upto: int) -> tuple[bool, dict[int, int]]:
+    """Bring `latest` on by FOLD rows, at most up to row `upto`. Returns whether that is done, and how many points each run got."""
+    since = folded(conn)
+    query = select(metric_log.c.id, metric_log.c.run, metric_log.c.rewind, metric_log.c.names, metric_log.c.body)
+    found = conn.execute(
+        query.where(metric_log.c.id > since, metric_log.c.id <= upto).order_by(metric_log.c.id).limit(FOLD)
+    ).all()
+    if not found:
+        return True, {}
+    rewound = {row.run for row in found if row.rewind is not None}
+    for run in rewound:
+        compact(conn, run, found[-1].id)
+        _rebuild(conn, run)
+    counts: dict[int, int] = {}
+    groups: dict[tuple[int, str], list[bytes]] = {}
+    for row in found:
+        if row.run not in rewound:
+            groups.setdefault((row.run, row.names), []).append(row.body)
+            counts[row.run] = counts.get(row.run, 0) + len(row.body) // 24
+    _merge(conn, _summaries(groups))
+    rows.upsert(conn, mark, [{"name": _FOLDED, "value": found[-1].id}])
+    return len(found) < FOLD, counts
+
+
+def _summaries(groups: dict[tuple[int, str], list[bytes]]) -> dict[tuple[int, str], Summary]:
+    found: dict[tuple[int, str], Summary] = {}
+    for (run, keys), bodies in groups.items():
+        names = keys.split("\n")
+        few = len(bodies) * len(names) < 64 or len(bodies) == 1  # Below that, plain Python is faster than numpy's calls.
+        for key, summary in _plain(names, bodies) if few else _columnwise(names, bodies):
+            known = found.get((run, key))
+            found[run, key] = summary if known is None else later(known, summary)
+    return found
+
+
+def _plain(names: list[str], bodies: list[bytes]) -> Iterator[tuple[str, Summary]]:
+    for body in bodies:
+        size = len(names)
+        flat = Layout(f"<{size}d{2 * size}q").unpack(body)
+        for key, value, time, step in zip(names, flat, flat[size:], flat[2 * size :], strict=False):
+            known = None if value != value else value
+            yield key, Summary(step, time, known, step, known, known, known)
+
+
+def _columnwise(names: list[str], bodies: list[bytes]) -> Iterator[tuple[str, Summary]]:
+    for key, part in _split(names, bodies):
+        yield key, _summary(part)
+
+
+def _split(names: list[str], bodies: list[bytes]) -> Iterator[tuple[str, Points]]:
+    """The points of each key, of batches that have the same keys in the same order."""
+    raw = np.frombuffer(b"".join(bodies), np.int64).reshape(len(bodies), 3, len(names))
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        places.setdefault(name, []).append(place)
+    for key, own in places.items():
+        part = raw[:, :, own] if len(own) < len(names) else raw
+        values, times, steps = (np.ascontiguousarray(part[:, column]).reshape(-1) for column in range(3))
+        yield key, Points(values.view(np.float64), times, steps)
+
+
+def _summary(part: Points) -> Summary:
+    """The greatest (step, timestamp, value) is the latest, as MLflow has it; the least (step, timestamp) the first."""
+    values, times, steps = part
+    top = np.flatnonzero(steps == steps.max())
+    top = top[times[top] == times[top].max()]
+    last = top[np.argmax(np.where(np.isnan(values[top]), -np.inf, values[top]))]
+    low = np.flatnonzero(steps == steps.min())
+    first = low[np.argmin(times[low])]
+    return Summary(int(steps[last]), int(times[last]), _known(values[last]), int(steps[first]), _known(values[first]),
+                   _known(np.fmin.reduce(values)), _known(np.fmax.reduce(values)))  # fmt: skip
+
+
+def _known(value: float) -> float | None:
+    return None if value != value else float(value)
+
+
+def later(old: Summary, new: Summary) -> Summary:
+    """Two summaries of one metric, as one. The first is the earlier of two firsts of one step."""
+    last = new if _rank(new) >= _rank(old) else old
+    first = new if new.first_step < old.first_step else old
+    return Summary(last.step, last.timestamp, last.value, first.first_step, first.first,
+                   _of(min, old.min, new.min), _of(max, old.max, new.max))  # fmt: skip
+
+
+def _rank(summary: Summary) -> tuple[int, int, float]:
+    return summary.step, summary.timestamp, -math.inf if summary.value is None else summary.value
+
+
+def _of(choose: Any, old: float | None, new: float | None) -> float | None:
+    return new if old is None else old if new is None else choose(old, new)
+
+
+def _merge(conn: Connection, found: dict[tuple[int, str], Summary]) -> None:
+    for chunk in rows.chunks(list({run for run, _ in found})):
+        for run, key, *rest in conn.execute(select(latest).where(latest.c.run.in_(chunk))):
+            if (run, key) in found:
+                found[run, key] = later(Summary(*rest), found[run, key])
+    rows.insert(conn, latest, latest.c.keys(), [(run, key, *summary) for (run, key), summary in found.items()], replace=True)
+
+
+def _rebuild(conn: Connection, run: int) -> None:
+    """`latest` of one run, from its chunks."""
     conn.execute(delete(latest).where(latest.c.run == run))
-    summaries = _summaries(run, _replay(conn, run))
-    if summaries:
-        conn.exec_driver_sql(_LATEST, summaries)
+    keys = conn.execute(select(metric_chunk.c.key).where(metric_chunk.c.run == run).distinct()).scalars().all()
+    _merge(conn, {(run, key): _summary(chunks.join([*_load(conn, _chunks(conn, run, key))])) for key in keys})
 
 
-def _replay(conn: Connection, run: int, key: str | None = None) -> list[Point]:
-    """The points that hold, each once, in order of arrival."""
-    points: dict[Point | tuple[str, str, int, int], Point] = {}
-    query = select(metric_log.c.rewind, metric_log.c.body).where(metric_log.c.run == run).order_by(metric_log.c.id)
-    for step, body in conn.execute(query):
-        if step is not None:
-            points = {mark: point for mark, point in points.items() if point[3] < step}
+# Compacting: from the hot log to chunks.
+
+
+def compact(conn: Connection, run: int, upto: int) -> None:
+    """Move a run's rows of the hot log, up to row `upto`, into its chunks. What readers see does not change."""
+    query = select(metric_log.c.rewind, metric_log.c.names, metric_log.c.body)
+    groups: dict[str, list[bytes]] = {}
+    for step, keys, body in conn.execute(query.where(metric_log.c.run == run, metric_log.c.id <= upto).order_by(metric_log.c.id)):
+        if step is None:
+            groups.setdefault(keys, []).append(body)
         else:
-            points.update((_mark(point), point) for point in _decode(body) if key is None or point[0] == key)
-    return list(points.values())
+            _store(conn, run, groups)
+            groups = {}
+            _cut(conn, run, step)
+    _store(conn, run, groups)
+    conn.execute(delete(metric_log).where(metric_log.c.run == run, metric_log.c.id <= upto))
 
 
-def _mark(point: Point) -> Point | tuple[str, str, int, int]:
-    """Equal points are one; NaN is not equal to itself, so it is named."""
-    return point if point[1] == point[1] else (point[0], "NaN", point[2], point[3])
+def _store(conn: Connection, run: int, groups: dict[str, list[bytes]]) -> None:
+    parts: dict[str, list[Points]] = {}
+    for keys, bodies in groups.items():
+        for key, part in _split(keys.split("\n"), bodies):
+            parts.setdefault(key, []).append(part)
+    for key, own in parts.items():
+        _add(conn, run, key, chunks.ordered(chunks.join(own)))
 
 
-def history(conn: Connection, run: int, key: str) -> list[Point]:
-    """One metric's points in MLflow's order: (timestamp, step, value)."""
-    return sorted(_replay(conn, run, key), key=lambda point: (point[2], point[3], point[1]))
+def _add(conn: Connection, run: int, key: str, fresh: Points) -> None:
+    """Points into the chunks of a metric: behind the last one as a rule, and into what they overlap if they come late."""
+    known = _chunks(conn, run, key)
+    keep = len(known)
+    while keep and (known[keep - 1].last_time >= fresh.times[0] or (keep == len(known) and known[-1].count < CHUNK)):
+        keep -= 1
+    whole = chunks.ordered(chunks.join([*_load(conn, known[keep:]), fresh]))
+    _replace(conn, run, key, known[keep:], whole, known[keep].seq if keep < len(known) else known[-1].seq + 1 if known else 0)
 
 
-def curve(conn: Connection, run: int, key: str) -> Points:
-    """One metric's points as columns, in the order (step, timestamp)."""
-    points = sorted(_replay(conn, run, key), key=lambda point: (point[3], point[2]))
-    return Points([point[3] for point in points], [number(point[1]) for point in points], [point[2] for point in points])
+def _cut(conn: Connection, run: int, step: int) -> None:
+    """Remove the points at a step and after it."""
+    met = metric_chunk.c
+    for key in conn.execute(select(met.key).where(met.run == run, met.max_step >= step).distinct()).scalars().all():
+        for each in _chunks(conn, run, key):
+            if each.max_step >= step:
+                (points,) = _load(conn, [each])
+                _replace(conn, run, key, [each], points.take(points.steps < step), each.seq)
+
+
+def _replace(conn: Connection, run: int, key: str, old: Sequence[Any], points: Points, seq: int) -> None:
+    own = (metric_chunk.c.run == run, metric_chunk.c.key == key)
+    if old:
+        conn.execute(delete(metric_chunk).where(*own, metric_chunk.c.seq.between(old[0].seq, old[-1].seq)))
+    fresh = []
+    for start in range(0, points.size, CHUNK):
+        part = points.take(slice(start, start + CHUNK))
+        fresh.append((run, key, seq, part.size, int(part.times[0]), int(part.times[-1]), int(part.steps.min()),
+                      int(part.steps.max()), chunks.cells(part), chunks.encode(part)))  # fmt: skip
+        seq += 1
+    rows.insert(conn, metric_chunk, metric_chunk.c.keys(), fresh)
+
+
+def _chunks(conn: Connection, run: int, key: str) -> Sequence[Any]:
+    """What the chunks of a metric are, in their order, without their points."""
+    met = metric_chunk.c
+    shown = (met.run, met.key, met.seq, met.count, met.first_time, met.last_time, met.min_step, met.max_step)
+    return conn.execute(select(*shown).where(met.run == run, met.key == key).order_by(met.seq)).all()
+
+
+def _load(conn: Connection, which: Sequence[Any], column: str = "body") -> Iterator[Any]:
+    """The points (or the cells) of chunks, one after the other."""
+    if not which:
+        return
+    met, decode = metric_chunk.c, chunks.decode if column == "body" else chunks.decode_cells
+    wanted = {each.seq: each.count for each in which}
+    own = (met.run == which[0].run, met.key == which[0].key, met.seq.between(which[0].seq, which[-1].seq))
+    for seq, raw in conn.execute(select(met.seq, met[column]).where(*own).order_by(met.seq)):
+        if seq in wanted:
+            yield decode(raw, wanted[seq])
+
+
+# Reading.
+
+
+def _tail(conn: Connection, run: int, key: str) -> Points:
+    """The points of a metric that are still in the hot log. A rewind that is not folded yet was not there when this read began."""
+    parts: list[Points] = []
+    groups: dict[str, list[bytes]] = {}
+    query = select(metric_log.c.rewind, metric_log.c.names, metric_log.c.body).where(metric_log.c.run == run)
+    for step, keys, body in conn.execute(query.order_by(metric_log.c.id)):
+        if step is not None:
+            break
+        groups.setdefault(keys, []).append(body)
+    for keys, bodies in groups.items():
+        names = keys.split("\n")
+        if key in names:
+            parts += [part for name, part in _split(names, bodies) if name == key]
+    return chunks.ordered(chunks.join(parts))
+
+
+def history(conn: Connection, run: int, key: str, start: int, limit: int) -> tuple[Points, bool]:
+    """At most `limit` points from the `start`th on in MLflow's order (timestamp, step, value); and whether more follow."""
+    known, tail = _chunks(conn, run, key), _tail(conn, run, key)
+    keep = len(known)
+    while keep and tail.size and known[keep - 1].last_time >= tail.times[0]:
+        keep -= 1
+    parts: list[Points] = []
+    skip, wanted = start, limit + 1
+    for each in known[:keep]:
+        if skip >= each.count:
+            skip -= each.count
+            continue
+        (points,) = _load(conn, [each])
+        parts.append(points.take(slice(skip, skip + wanted)))
+        skip, wanted = 0, wanted - parts[-1].size
+        if not wanted:
+            break
+    if wanted:
+        end = chunks.ordered(chunks.join([*_load(conn, known[keep:]), tail]))
+        parts.append(end.take(slice(skip, skip + wanted)))
+    found = chunks.join(parts)
+    return found.take(slice(limit)), found.size > limit
+
+
+def everything(conn: Connection, run: int, key: str) -> Points:
+    return chunks.ordered(chunks.join([*_load(conn, _chunks(conn, run, key)), _tail(conn, run, key)]))
+
+
+def curve(conn: Connection, run: int, asked: wire.Curve) -> wire.Points:
+    """One metric's points as columns, in the order (step, timestamp); with `pixels`, no more than fit on so many."""
+    low = asked.start_step if asked.start_step is not UNSET else -(2**63)
+    high = asked.end_step if asked.end_step is not UNSET else 2**63 - 1
+    inside = [each for each in _chunks(conn, run, asked.key) if each.max_step >= low and each.min_step <= high]
+    tail = _tail(conn, run, asked.key)
+    total = sum(each.count for each in inside) + tail.size
+    if asked.pixels and total > EXACT:
+        parts = [*_load(conn, inside, "cells")]
+        if tail.size:
+            parts.append(chunks.decode_cells(chunks.cells(tail), tail.size))
+        cells = chunks.Cells(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+        within = (cells.steps >= low) & (cells.steps <= high)
+        return _drawn(chunks.pixels_of_cells(cells.take(within), asked.pixels), total)
+    points = chunks.by_step(chunks.ordered(chunks.join([*_load(conn, inside), tail])))
+    points = points.take((points.steps >= low) & (points.steps <= high))
+    if asked.pixels and points.size > asked.pixels:
+        return _drawn(chunks.pixels(points, asked.pixels), points.size)
+    return wire.Points(points.steps.tolist(), numbers(points.values), points.times.tolist(), count=points.size)
+
+
+def _drawn(cells: chunks.Cells, total: int) -> wire.Points:
+    return wire.Points(cells.steps.tolist(), numbers(cells.means), cells.times.tolist(),
+                       numbers(cells.mins), numbers(cells.maxs), total)  # fmt: skip
+
+
+def numbers(values: chunks.Floats) -> list[Any]:
+    """A column of doubles as JSON has them."""
+    return values.tolist() if np.isfinite(values).all() else [number(value) for value in values.tolist()]
 
 
 def last(conn: Connection, runs: Sequence[int]) -> Iterator[tuple[int, str, float, int, int]]:

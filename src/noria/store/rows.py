@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 from sqlalchemy import Column, Connection, Table, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import insert as plain
+from sqlalchemy.dialects import postgresql, sqlite
 
 from noria.types import Tag
 
@@ -20,14 +22,76 @@ def chunks(ids: Sequence[int]) -> Iterable[Sequence[int]]:
 
 def add(conn: Connection, table: Table, values: Mapping[str, Any]) -> int:
     """Insert one row; its integer key."""
-    return int(conn.execute(insert(table).values(values).returning(table.c.id)).scalar_one())
+    return int(conn.execute(plain(table).values(values).returning(table.c.id)).scalar_one())
+
+
+def _insert(conn: Connection, table: Table) -> Any:
+    """The insert of this database, which knows ON CONFLICT; both have it, in one form."""
+    return (postgresql if conn.dialect.name == "postgresql" else sqlite).insert(table)
+
+
+_statements: dict[tuple[str, str, tuple[str, ...], bool, int], str] = {}
+_BULK = 64
+"""Rows of one statement on SQLite: each statement lets go of the interpreter's lock, and may wait long to have it back."""
+
+
+def insert(
+    conn: Connection, table: Table, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, replace: bool = False
+) -> None:
+    """Insert many rows; with `replace`, over what has the same primary key. The way of the hot path, through the driver."""
+    if not rows:
+        return
+    if conn.dialect.name == "postgresql":
+        conn.exec_driver_sql(_statement(conn, table, tuple(columns), replace, 0), tuple(map(list, zip(*rows, strict=True))))
+        return
+    start = 0
+    while start < len(rows):
+        size = _BULK if len(rows) - start >= _BULK else 1 if len(rows) - start < 8 else 8
+        values = tuple(value for row in rows[start : start + size] for value in row)
+        conn.exec_driver_sql(_statement(conn, table, tuple(columns), replace, size), values)
+        start += size
+
+
+def _statement(conn: Connection, table: Table, columns: tuple[str, ...], replace: bool, size: int) -> str:
+    """The statement's text. PostgreSQL takes a row as one array for each column (size 0)."""
+    key = (conn.dialect.name, table.name, columns, replace, size)
+    if key not in _statements:
+        listed = ", ".join(f'"{name}"' for name in columns)
+        if size:
+            one = "(" + ", ".join("?" * len(columns)) + ")"
+            source = "VALUES " + ", ".join([one] * size)
+        else:
+            kinds = [table.c[name].type.compile(conn.dialect).partition(" COLLATE")[0] for name in columns]
+            source = "SELECT * FROM unnest(" + ", ".join(f"%s::{kind}[]" for kind in kinds) + ")"  # noqa: S608 (our own types)
+        # Made of the names of our own tables and columns alone.
+        text = f'INSERT INTO "{table.name}" ({listed}) {source}'
+        if replace:
+            keys = [column.name for column in table.primary_key]
+            changed = ", ".join(f'"{name}" = excluded."{name}"' for name in columns if name not in keys)
+            text += " ON CONFLICT (" + ", ".join(f'"{name}"' for name in keys) + f") DO UPDATE SET {changed}"
+        _statements[key] = text
+    return _statements[key]
+
+
+def among(conn: Connection, query: str, values: Sequence[str]) -> Any:
+    """The rows of a query whose text ends before `IN`: its text is the same for any number of values, so it is compiled once."""
+    if conn.dialect.name == "postgresql":
+        return conn.exec_driver_sql(f"{query} = ANY(%s)", (list(values),))
+    listed = msgspec.json.encode(values).decode()
+    return conn.exec_driver_sql(f"{query} IN (SELECT value FROM json_each(?))", (listed,))  # noqa: S608 (our own text)
+
+
+def keep(conn: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert what is not there; what is there stays."""
+    if rows:
+        conn.execute(_insert(conn, table).on_conflict_do_nothing(), list(rows))
 
 
 def upsert(conn: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert, or replace what has the same primary key."""
     if not rows:
         return
-    statement = insert(table)
+    statement = _insert(conn, table)
     keys = [column.name for column in table.primary_key]
     changed = {name: statement.excluded[name] for name in rows[0] if name not in keys}
     conn.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), list(rows))

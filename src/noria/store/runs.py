@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import uuid4
 
 import msgspec
 from msgspec import UNSET
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exists, func, not_, null, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from noria.errors import Invalid, NotFound
 from noria.store import experiments, filters, metrics, names, page, rows
+from noria.store.chunks import Points
 from noria.store.schema import dataset, latest, param, run, run_model, tag
 from noria.types import (
     DatasetInput,  # fmt: skip
@@ -26,7 +27,6 @@ from noria.types import (
     RunInputs,
     RunOutputs,
     RunStatus,
-    Tag,
     number,
 )
 from noria.wire import limits
@@ -87,6 +87,12 @@ def row(conn: Connection, uuid: str, *, active: bool = False) -> Row[Any]:
     if active and found.lifecycle_stage != "active":
         raise Invalid(f"The run {uuid} must be in the 'active' state. Current state is deleted.", "Restore it first.")
     return found
+
+
+def active(conn: Connection, uuids: Iterable[str]) -> list[tuple[str, int]]:
+    """(uuid, key) of those that exist and are not deleted."""
+    found = rows.among(conn, "SELECT uuid, id FROM run WHERE lifecycle_stage = 'active' AND uuid", list(uuids))
+    return [(row[0], row[1]) for row in found]
 
 
 def get(conn: Connection, request: wire.Get) -> wire.Got:
@@ -200,9 +206,7 @@ def put_tags(conn: Connection, key: int, tags: dict[str, str]) -> None:
 def put_params(conn: Connection, uuid: str, key: int, params: dict[str, str]) -> None:
     """Params are written once: the same value again is fine, another one is Invalid."""
     fresh = {name: limits.cut(value, limits.PARAM_VALUE) for name, value in params.items()}
-    conn.execute(
-        upsert(param).on_conflict_do_nothing(), [{"run": key, "key": name, "value": value} for name, value in fresh.items()]
-    )
+    rows.keep(conn, param, [{"run": key, "key": name, "value": value} for name, value in fresh.items()])
     kept = conn.execute(select(param.c.key, param.c.value).where(param.c.run == key, param.c.key.in_(fresh)))
     for name, value in kept:
         if value != fresh[name]:
@@ -214,14 +218,56 @@ def put_params(conn: Connection, uuid: str, key: int, params: dict[str, str]) ->
 
 def keep_params(conn: Connection, key: int, params: dict[str, str]) -> None:
     """Params from a spool: a job that is tried again logs its params again, and the first values stand."""
-    fresh = [{"run": key, "key": name, "value": limits.cut(value, limits.PARAM_VALUE)} for name, value in params.items()]
+    rows.keep(
+        conn, param, [{"run": key, "key": name, "value": limits.cut(value, limits.PARAM_VALUE)} for name, value in params.items()]
+    )
+
+
+def packed(request: wire.LogBatch | wire.LogMetric) -> metrics.Append | None:
+    """A request that has metrics alone, as the store takes them all at once; None for any other."""
+    if isinstance(request, wire.LogMetric):
+        point = Metric(request.key, request.value, request.timestamp, request.step)
+        return _append_of(request.run_id or request.run_uuid, [point])
+    if request.params or request.tags or not request.metrics:
+        return None
+    _check_sizes(request)
+    return _append_of(request.run_id, request.metrics)
+
+
+_good: set[str] = set()
+"""Names of metrics that were found to be good: the same few come over and over."""
+
+
+def _append_of(uuid: str, points: list[Metric]) -> metrics.Append:
+    names = [each.key for each in points]
+    fresh = set(names) - _good
     if fresh:
-        conn.execute(upsert(param).on_conflict_do_nothing(), fresh)
+        for name in names:
+            limits.key(name)
+        if len(_good) > 100_000:
+            _good.clear()
+        _good.update(fresh)
+    values: list[Any] = [each.value for each in points]
+    times, steps = [each.timestamp for each in points], [each.step for each in points]
+    try:
+        try:
+            body = metrics.columns(values, times, steps)
+        except struct.error:
+            body = metrics.columns(map(float, values), times, steps)  # Some are "NaN" or "Infinity".
+    except struct.error:
+        raise Invalid(
+            "Invalid value for parameter 'metrics' supplied: a timestamp or step is not in the range of 64 bits."
+        ) from None
+    return metrics.Append(uuid, "\n".join(names), body)
 
 
 def log_metric(conn: Connection, request: wire.LogMetric) -> None:
-    key = row(conn, request.run_id or request.run_uuid, active=True).id
-    metrics.append(conn, key, [(limits.key(request.key), request.value, request.timestamp, request.step)])
+    _log(conn, packed(request))
+
+
+def _log(conn: Connection, batch: metrics.Append | None) -> None:
+    if batch is not None:
+        metrics.insert(conn, [(row(conn, batch.uuid, active=True).id, batch.names, batch.body)])
 
 
 def log_param(conn: Connection, request: wire.LogParam) -> None:
@@ -242,31 +288,34 @@ def delete_tag(conn: Connection, request: wire.DeleteTag) -> None:
 
 def log_batch(conn: Connection, request: wire.LogBatch) -> None:
     _check_batch(request)
+    batch = _append_of(request.run_id, request.metrics) if request.metrics else None
     key = row(conn, request.run_id, active=True).id
     if request.params:
         put_params(conn, request.run_id, key, {each.key: each.value for each in request.params})
     if request.tags:
         put_tags(conn, key, {each.key: each.value for each in request.tags})
-    metrics.append(conn, key, [(each.key, float(each.value), each.timestamp, each.step) for each in request.metrics])
+    _log(conn, batch)
 
 
-def _check_batch(request: wire.LogBatch) -> None:
-    parts: dict[str, Sequence[Metric | Param | Tag]] = {
-        "metrics": request.metrics,
-        "params": request.params,
-        "tags": request.tags,
-    }
-    for what, entries in parts.items():
-        if len(entries) > limits.BATCH[what]:
-            raise Invalid(f"A batch logging request can contain at most {limits.BATCH[what]} {what}. Got {len(entries)} {what}.",
+def _check_sizes(request: wire.LogBatch) -> None:
+    sizes = {"metrics": len(request.metrics), "params": len(request.params), "tags": len(request.tags)}
+    for what, size in sizes.items():
+        if size > limits.BATCH[what]:
+            raise Invalid(f"A batch logging request can contain at most {limits.BATCH[what]} {what}. Got {size} {what}.",
                           "Split the batch up.")  # fmt: skip
-        for entry in entries:
-            limits.key(entry.key, what.rstrip("s"))
-    total = sum(len(entries) for entries in parts.values())
+    total = sum(sizes.values())
     if total > limits.BATCH_TOTAL:
         raise Invalid(
             f"A batch logging request can contain at most {limits.BATCH_TOTAL} metrics, params, and tags in total. Got {total}."
         )
+
+
+def _check_batch(request: wire.LogBatch) -> None:
+    _check_sizes(request)
+    for param_ in request.params:
+        limits.key(param_.key, "param")
+    for tag_ in request.tags:
+        limits.key(tag_.key, "tag")
     keys = [each.key for each in request.params]
     if len(set(keys)) != len(keys):
         twice = sorted({key for key in keys if keys.count(key) > 1})
@@ -299,16 +348,20 @@ def _put_models(conn: Connection, key: int, direction: str, models: list[ModelOu
 
 
 def get_history(conn: Connection, request: wire.GetHistory) -> wire.History:
-    points = metrics.history(conn, row(conn, request.run_id or request.run_uuid).id, request.metric_key)
     start = page.offset(request.page_token)
-    size = page.size(request.max_results, 25_000) if request.max_results else len(points)
-    chosen = points[start : start + size]
-    more = page.token(start + size) if start + size < len(points) else ""
-    return wire.History([Metric(key, number(value), timestamp, step) for key, value, timestamp, step in chosen], more)
+    size = page.size(request.max_results, 25_000) if request.max_results else 2**31
+    key = row(conn, request.run_id or request.run_uuid).id
+    points, more = metrics.history(conn, key, request.metric_key, start, size)
+    return wire.History(_metrics(request.metric_key, points), page.token(start + size) if more else "")
+
+
+def _metrics(key: str, points: Points) -> list[Metric]:
+    columns = metrics.numbers(points.values), points.times.tolist(), points.steps.tolist()
+    return [Metric(key, value, time, step) for value, time, step in zip(*columns, strict=True)]
 
 
 def curve(conn: Connection, request: wire.Curve) -> wire.Points:
-    return metrics.curve(conn, row(conn, request.run_id).id, request.key)
+    return metrics.curve(conn, row(conn, request.run_id).id, request)
 
 
 def search(conn: Connection, request: wire.Search) -> wire.Found:

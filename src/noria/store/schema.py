@@ -1,10 +1,15 @@
-"""The tables. `HEAD` names the migration that makes them; a test holds the two together."""
+"""The tables, for SQLite and PostgreSQL. `HEAD` names the migration that makes them; a test holds the two together."""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, UniqueConstraint
+from sqlalchemy import Text as _Text
 
-HEAD = "0001"
+HEAD = "0002"
+# Both databases compare and order text by code point, and count in 64 bits; SQLite's own name for that is INTEGER.
+Text = _Text().with_variant(_Text(collation="C"), "postgresql")
+Double = Float(53)
+Serial = BigInteger().with_variant(Integer(), "sqlite")
 metadata = MetaData()
 
 
@@ -22,7 +27,7 @@ def _value() -> Column[str]:
 
 experiment = Table(
     "experiment", metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Serial, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("artifact_location", Text, nullable=False),
     Column("lifecycle_stage", Text, nullable=False),
@@ -37,7 +42,7 @@ experiment_tag = Table(
 
 run = Table(
     "run", metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Serial, primary_key=True),
     Column("uuid", Text, nullable=False, unique=True),
     Column("experiment", ForeignKey("experiment.id"), nullable=False),
     Column("name", Text, nullable=False),
@@ -55,16 +60,37 @@ param = Table(
 )
 tag = Table("tag", metadata, _run(), _key(), _value(), Index("tag_by_value", "key", "value", "run"), sqlite_with_rowid=False)
 
-# The hot log: one row for each batch received, in order of arrival. `body` is MessagePack of [key, value, timestamp,
-# step] rows; a row with `rewind` set supersedes earlier points of its run at that step and after it.
+# The hot log: one row for each batch received, in order of arrival. `names` are its metrics, one on a line, and `body` holds
+# their values, timestamps and steps (see metrics.pack). A row with `rewind` set supersedes earlier points of its run at that
+# step and after it.
 metric_log = Table(
     "metric_log", metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Serial, primary_key=True),
     Column("run", ForeignKey("run.id", ondelete="CASCADE"), nullable=False),
     Column("rewind", BigInteger),
-    Column("body", LargeBinary),
+    Column("names", Text, nullable=False, server_default=""),
+    Column("body", LargeBinary, nullable=False, server_default=""),
     Index("metric_log_by_run", "run", "id"),
+    sqlite_autoincrement=True,
 )  # fmt: skip
+
+# Where the hot log goes: up to metrics.CHUNK points of one metric in a row, ordered by (timestamp, step, value) within a
+# chunk and from one `seq` to the next. `cells` are the pyramid's level above the points (see chunks.py).
+metric_chunk = Table(
+    "metric_chunk", metadata,
+    _run(), _key(),
+    Column("seq", Integer, primary_key=True),
+    Column("count", Integer, nullable=False),
+    Column("first_time", BigInteger, nullable=False),
+    Column("last_time", BigInteger, nullable=False),
+    Column("min_step", BigInteger, nullable=False),
+    Column("max_step", BigInteger, nullable=False),
+    Column("cells", LargeBinary, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)  # fmt: skip
+
+# How far something has come: "folded" is the last row of the hot log that `latest` knows of.
+mark = Table("mark", metadata, Column("name", Text, primary_key=True), Column("value", BigInteger, nullable=False))
 
 # What lists and searches read of a metric; NaN is NULL.
 latest = Table(
@@ -72,11 +98,11 @@ latest = Table(
     _run(), _key(),
     Column("step", BigInteger, nullable=False),
     Column("timestamp", BigInteger, nullable=False),
-    Column("value", Float),
+    Column("value", Double),
     Column("first_step", BigInteger, nullable=False),
-    Column("first", Float),
-    Column("min", Float),
-    Column("max", Float),
+    Column("first", Double),
+    Column("min", Double),
+    Column("max", Double),
     Index("latest_by_value", "key", "value", "run"),
     sqlite_with_rowid=False,
 )  # fmt: skip
@@ -116,7 +142,7 @@ run_model = Table(
 
 registered_model = Table(
     "registered_model", metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Serial, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("description", Text, nullable=False),
     Column("creation_time", BigInteger, nullable=False),
@@ -131,7 +157,7 @@ registered_model_tag = Table(
 
 model_version = Table(
     "model_version", metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Serial, primary_key=True),
     Column("model", ForeignKey("registered_model.id", ondelete="CASCADE"), nullable=False),
     Column("version", Integer, nullable=False),
     Column("stage", Text, nullable=False),

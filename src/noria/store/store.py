@@ -1,61 +1,114 @@
-"""The database: one writer that commits in groups, any number of readers.
+"""The store: one writer that commits in groups, any number of readers. On PostgreSQL, several such processes beside each other.
 
-A result of `write` means that it is on the disk and survives a power cut. Whoever waits while a commit is under way
-shares the next one, so that the cost of the disk is divided by the number of clients.
+A result of `write` means that it is on the disk and survives a power cut (with `power=False`: the death of this process).
+Whoever waits while a commit is under way shares the next one, so that the cost of the disk is divided by the number of clients.
 """
 
 from __future__ import annotations
 
 import queue
-import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
+from msgspec import Struct
 from sqlalchemy import Connection as Connection
-from sqlalchemy import Engine, NullPool, create_engine, event, exc
+from sqlalchemy import exc
 
-from noria.errors import Invalid, NoriaError, Unavailable, WrongVersion
-from noria.store.schema import HEAD, metadata
+from noria.errors import NoriaError, Unavailable
+from noria.store import database, metrics, runs
+from noria.store.keeper import Keeper
+from noria.store.metrics import Append
+from noria.store.news import News
 
 T = TypeVar("T")
 Work = Callable[[Connection], Any]
-_GROUP = 256
-_NETWORK = {"nfs", "nfs4", "lustre", "gpfs", "beegfs", "cifs", "smb3", "ceph", "fuse.sshfs", "9p", "afs", "panfs", "pvfs2"}
+_GROUP = 512
+_TRIES = 5
+_KNOWN = 100_000
+
+
+class _Item(Struct, frozen=True, gc=False):
+    """What is asked of the writer (an Append, a Work, or None: to fold), and who waits for it: a Future, or one of an event loop."""
+
+    work: Any
+    future: Any
+
+
+Outcome = tuple[Any, Any, BaseException | None]
+"""A future, its result, or its exception."""
 
 
 class Store:
-    """State on a local disk. Functions of the other files here take its connection first: `store.write(lambda c: runs.create(c, …))`."""
+    """State in a database. Functions of the other files here take its connection first: `store.write(lambda c: runs.create(c, …))`."""
 
-    def __init__(self, path: Path) -> None:
-        """Opens or makes the database. Raises Invalid on a network file system, WrongVersion if a newer Noria wrote it."""
-        refuse_network(path.parent)
-        self.path = path
-        self._engine = _engine(path)
-        _migrate(self._engine, path)
-        self._queue: queue.SimpleQueue[tuple[Work, Future[Any]] | None] = queue.SimpleQueue()
+    def __init__(self, where: Path | str, *, power: bool = True) -> None:
+        """Opens or makes the database: a file of SQLite, or the URL of a PostgreSQL.
+
+        power: whether an answer is to survive a power cut, or just the death of this process. Raises Invalid on a network file
+        system, WrongVersion if a newer Noria wrote it.
+        """
+        self._engine = database.connect(where, power=power)
+        self._shared = database.shared(self._engine)
+        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._readers = threading.local()
+        self._lock = threading.Lock()
+        self._fold: Future[None] | None = None  # The fold that is asked for and has not begun.
+        self._behind = True  # Whether `latest` may lack what is in the hot log.
+        self._failed: NoriaError | None = None
+        self._active: dict[str, int] = {}  # Runs that may be logged to, as the writer knows them; it alone changes that.
         self._writer = threading.Thread(target=self._write_forever, name="noria-writer", daemon=True)
         self._writer.start()
 
-    def write(self, work: Callable[[Connection], T]) -> Future[T]:
-        """Run `work` in a transaction; the future is done when that is on the disk. A NoriaError undoes this work alone."""
-        future: Future[T] = Future()
-        self._queue.put((work, future))
+    def write(self, work: Callable[[Connection], T], future: Any = None) -> Any:
+        """Run `work` in a transaction; the future is done when that is on the disk. A NoriaError undoes this work alone.
+
+        future: one of an event loop, to be used instead of a new one; all of a loop's are resolved in one call into it.
+        """
+        return self._ask(work, future)
+
+    def append(self, batch: Append, future: Any = None) -> Any:
+        """Keep a batch of metrics. The same as a `write`, but all batches that wait go in with one statement."""
+        return self._ask(batch, future)
+
+    def _ask(self, work: Append | Work | None, future: Any) -> Any:
+        future = future if future is not None else Future()
+        self._queue.put(_Item(work, future))
         return future
 
     def read(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` on this thread's own connection, on a snapshot that no writer disturbs."""
+        """Run `work` on this thread's own connection, on a snapshot that no writer disturbs and that has all that was answered."""
+        self._settle()
         connection: Connection | None = getattr(self._readers, "connection", None)
         if connection is None:
-            connection = self._readers.connection = self._engine.connect()
+            connection = self._engine.connect()
+            if self._shared:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            self._readers.connection = connection
         try:
             with connection.begin():
                 return work(connection)
         except exc.DBAPIError as error:
-            raise _unavailable(error) from error
+            raise database.unavailable(error) from error
+
+    def _settle(self) -> None:
+        """Have `latest` brought up to what is answered by now. Those who wait for the same fold share it."""
+        if not (self._behind or self._shared):
+            return
+        with self._lock:
+            if self._fold is None:
+                self._fold = self._ask(None, None)
+            future = self._fold
+        try:
+            future.result()
+        except Unavailable:
+            pass  # A full disk stops what is new, not the reading of what is there.
+
+    def news(self, heard: Callable[[str, bytes], None]) -> News | None:
+        """The way to other server processes at this database; None where there can be none."""
+        return News(self._engine, heard) if self._shared else None
 
     def close(self) -> None:
         """Finish what was asked, then stop."""
@@ -64,125 +117,133 @@ class Store:
         self._engine.dispose()
 
     def _write_forever(self) -> None:
+        keeper = Keeper()
         with self._engine.connect() as connection:
-            while (group := self._next_group()) is not None:
-                _commit(connection, group)
+            while True:
+                group, goes_on = self._next_group(keeper.patience(behind=self._behind))
+                folds = [item.future for item in group if item.work is None]
+                asked = [item for item in group if item.work is not None]
+                if asked:
+                    self._commit(connection, asked)
+                if folds or (self._behind and keeper.due()):
+                    self._catch_up(connection, keeper, folds)
+                if not goes_on:
+                    return
+                keeper.tidy(connection, idle=not group)
 
-    def _next_group(self) -> list[tuple[Work, Future[Any]]] | None:
-        first = self._queue.get()
-        if first is None:
-            return None
-        group = [first]
-        while len(group) < _GROUP:
+    def _next_group(self, patience: float | None) -> tuple[list[_Item], bool]:
+        """What waits, and whether there will be more; nothing after `patience` seconds of silence."""
+        group: list[_Item] = []
+        try:
+            item = self._queue.get(timeout=patience)
+            while item is not None:
+                group.append(item)
+                if len(group) == _GROUP:
+                    return group, True
+                item = self._queue.get_nowait()
+        except queue.Empty:
+            return group, True
+        return group, False
+
+    def _commit(self, connection: Connection, group: list[_Item]) -> None:
+        """One transaction for all; an error of one undoes that one, an error of the disk fails all."""
+        outcomes: list[Outcome] = []
+        problem: Exception | None = self._failed
+        for _ in range(_TRIES if problem is None else 0):
             try:
-                more = self._queue.get_nowait()
-            except queue.Empty:
+                with connection.begin():
+                    outcomes = self._apply(connection, group)
+                problem = None
                 break
-            if more is None:
-                self._queue.put(None)
-                break
-            group.append(more)
-        return group
+            except Exception as error:
+                problem = error
+                if not database.again(error):
+                    break
+        if problem is not None:
+            if database.doubtful(problem):
+                self._failed = Unavailable("The disk failed to keep what it was given, so nothing more is taken.",
+                                           "Look at the disk, then start the server again: what was answered is there.")  # fmt: skip
+            problem = database.unavailable(problem) if isinstance(problem, exc.DBAPIError) else problem
+            outcomes = [(item.future, None, problem) for item in group]
+        elif connection.info.pop("appended", False):
+            self._behind = True
+        _tell(outcomes)
+
+    def _apply(self, connection: Connection, group: list[_Item]) -> list[Outcome]:
+        appends = [item for item in group if isinstance(item.work, Append)]
+        others = [item for item in group if not isinstance(item.work, Append)]
+        database.hold(connection, changes=bool(others))
+        outcomes = self._append(connection, appends) if appends else []
+        if others or self._shared or len(self._active) > _KNOWN:
+            self._active.clear()  # They may delete a run.
+        for item in others:
+            try:
+                with connection.begin_nested():
+                    outcomes.append((item.future, item.work(connection), None))
+            except (exc.OperationalError, exc.InternalError):
+                raise
+            except Exception as error:  # Whatever it is belongs to its caller, who waits for it.
+                outcomes.append((item.future, None, error))
+        return outcomes
+
+    def _catch_up(self, connection: Connection, keeper: Keeper, asked: list[Future[None]]) -> None:
+        """Fold all that is committed by now."""
+        with self._lock:
+            self._fold = None  # Who asks from here on may have been answered later than what is folded now.
+        outcomes: list[Outcome]
+        try:
+            keeper.fold(connection)
+            self._behind = False
+            outcomes = [(future, None, None) for future in asked]
+        except Exception as error:
+            problem = database.unavailable(error) if isinstance(error, exc.DBAPIError) else error
+            outcomes = [(future, None, problem) for future in asked]
+        _tell(outcomes)
+
+    def _append(self, connection: Connection, items: Sequence[_Item]) -> list[Outcome]:
+        """All batches with one look at their runs and few inserts."""
+        active = self._active
+        asked = {item.work.uuid for item in items} - active.keys()
+        active.update(runs.active(connection, asked) if asked else ())
+        outcomes: list[Outcome] = []
+        fresh: list[metrics.Batch] = []
+        for item in items:
+            batch: Append = item.work
+            key = active.get(batch.uuid)
+            if key is not None:
+                fresh.append((key, batch.names, batch.body))
+                outcomes.append((item.future, None, None))
+                continue
+            try:
+                runs.row(connection, batch.uuid, active=True)  # It says what is wrong with it.
+            except NoriaError as error:
+                outcomes.append((item.future, None, error))
+        metrics.insert(connection, fresh)
+        return outcomes
 
 
-def _commit(connection: Connection, group: list[tuple[Work, Future[Any]]]) -> None:
-    """One transaction for all; an error of one undoes that one, an error of the disk fails all."""
-    outcomes: list[tuple[Future[Any], Any, BaseException | None]] = []
-    try:
-        with connection.begin():
-            for work, future in group:
-                try:
-                    with connection.begin_nested():
-                        outcomes.append((future, work(connection), None))
-                except (exc.OperationalError, exc.InternalError):
-                    raise
-                except Exception as error:  # Whatever it is belongs to its caller, who waits for it.
-                    outcomes.append((future, None, error))
-    except Exception as error:
-        failed = _unavailable(error) if isinstance(error, exc.DBAPIError) else error
-        outcomes = [(future, None, failed) for _, future in group]
+def _tell(outcomes: list[Outcome]) -> None:
+    """Resolve the futures: those of event loops all at once, in their loop's thread."""
+    loops: dict[Any, list[Outcome]] = {}
+    for outcome in outcomes:
+        future = outcome[0]
+        if isinstance(future, Future):
+            if future.set_running_or_notify_cancel():
+                _resolve([outcome])
+        else:
+            loops.setdefault(future.get_loop(), []).append(outcome)
+    for loop, own in loops.items():
+        try:
+            loop.call_soon_threadsafe(_resolve, own)
+        except RuntimeError:
+            pass  # The loop has ended, and with it all who waited; what was done is done.
+
+
+def _resolve(outcomes: list[Outcome]) -> None:
     for future, result, problem in outcomes:
-        if not future.set_running_or_notify_cancel():
+        if future.done():
             continue  # Nobody waits any more; what was done is done.
         if problem is None:
             future.set_result(result)
         else:
             future.set_exception(problem)
-
-
-def _unavailable(error: exc.DBAPIError) -> NoriaError:
-    text = str(error.orig)
-    if "full" in text or "disk I/O" in text or "No space" in text:
-        return Unavailable(f"The server's disk does not take more data ({text}); nothing of this request was stored.",
-                           "Free some space below its home: it goes on by itself.")  # fmt: skip
-    return Unavailable(f"The database did not answer ({text}).", "Try again; `noria doctor` looks closer.")
-
-
-def _engine(path: Path) -> Engine:
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args={"check_same_thread": False, "timeout": 30})
-
-    @event.listens_for(engine, "connect")
-    def _connect(connection: sqlite3.Connection, _: object) -> None:
-        connection.isolation_level = None  # Transactions are begun by SQLAlchemy alone (see _begin).
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-16384", "temp_store=MEMORY"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN")
-
-    return engine
-
-
-def _migrate(engine: Engine, path: Path) -> None:
-    """Bring the tables to this release. An empty database is made as it is to be; only an older one needs Alembic."""
-    try:
-        with engine.connect() as connection:
-            tables = {row[0] for row in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            version = (
-                connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
-                if "alembic_version" in tables
-                else None
-            )
-    except exc.OperationalError as error:
-        raise _unavailable(error) from None
-    except exc.DatabaseError as error:
-        raise Invalid(f"{path} is not a database of Noria ({error.orig}).", "Move it away, or use another --home.") from None
-    if not tables:
-        _create(engine)
-    elif version != HEAD:
-        from noria.store import migrations
-
-        if version is not None and version not in migrations.known():
-            raise WrongVersion(f"{path} was written by a newer Noria (schema {version}, this one knows {HEAD}).",
-                               "Upgrade with `pip install -U noria`, or use another --home.")  # fmt: skip
-        migrations.upgrade(engine)
-
-
-def _create(engine: Engine) -> None:
-    try:
-        with engine.begin() as connection:
-            metadata.create_all(connection)
-            connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
-            connection.exec_driver_sql("INSERT INTO alembic_version VALUES (?)", (HEAD,))
-    except exc.OperationalError as error:
-        raise _unavailable(error) from None
-
-
-def refuse_network(folder: Path) -> None:
-    kind = _file_system(folder.resolve())
-    if kind in _NETWORK:
-        raise Invalid(
-            f"{folder} lies on a network file system ({kind}), where no database is safe.",
-            "Give a folder on a local disk with --home or NORIA_HOME, for example /var/tmp/noria-$USER; jobs may stay where they are.",
-        )
-
-
-def _file_system(folder: Path) -> str:
-    """The type of the file system that holds `folder`, from /proc/mounts; "" where there is none."""
-    try:
-        mounts = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text().splitlines()]
-    except OSError:
-        return ""
-    holding = [(point, kind) for point, kind in mounts if folder.is_relative_to(point.replace("\\040", " "))]
-    return max(holding, key=lambda mount: len(mount[0]), default=("", ""))[1]

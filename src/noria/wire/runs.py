@@ -116,21 +116,26 @@ class Resolve(Struct, frozen=True):
 
 
 class Curve(Struct, frozen=True):
-    """One metric's history, or the part of it between two steps, both included. pixels: about so many points; 0: all of them."""
+    """pixels: at most so many points, each standing for those of one pixel; 0: all. Steps: both ends belong to it."""
 
     run_id: str
     key: str
     pixels: int = 0
-    start_step: int | None = None
-    end_step: int | None = None
+    start_step: int | UnsetType = UNSET
+    end_step: int | UnsetType = UNSET
 
 
 class Points(Struct, frozen=True):
-    """One metric's history as columns, in the order (step, timestamp)."""
+    """One metric's history as columns, in the order (step, timestamp). If it had more points than pixels, `values` are the means
+    of each pixel's, `mins` and `maxs` their bounds, and the step and timestamp those of its first; otherwise `mins` and `maxs` are
+    empty. `count` is how many points there are."""
 
     steps: list[int]
     values: list[Number]
     timestamps: list[int]
+    mins: list[Number] = []
+    maxs: list[Number] = []
+    count: int = 0
 
 
 class Summarise(Struct, frozen=True):

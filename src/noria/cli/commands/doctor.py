@@ -59,7 +59,7 @@ def _machine() -> list[Finding]:
 def _home(home: Path) -> list[Finding]:
     from noria.errors import NoriaError
     from noria.hardware.probe import free
-    from noria.store.store import refuse_network
+    from noria.store.database import refuse_network
 
     room = free(home)
     enough = room > 2**30

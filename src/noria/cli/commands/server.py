@@ -9,16 +9,28 @@ import click
 @click.option("--host", help="Address to listen on; 127.0.0.1 is this machine alone.", show_default="127.0.0.1")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on.", show_default="a free one, the same every time")
 @click.option("--home", help="Folder for all of the server's state, on a local disk.", show_default="~/.noria")
+@click.option(
+    "--db", metavar="URL", help="A PostgreSQL for the state, as postgresql://user@host/name.", show_default="SQLite in the home"
+)
+@click.option(
+    "--durability",
+    type=click.Choice(["power", "process"]),
+    help="What an answer survives: a power cut, or just the death of the server (faster).",
+    show_default="power",
+)
+@click.option(
+    "--workers", type=click.IntRange(1), help="Processes that serve the address; more than one needs --db.", show_default="1"
+)
 @click.option("--no-auth", is_flag=True, help="Ask for no token: for a machine of one's own.")
 @click.pass_context
-def command(ctx: click.Context, host: str | None, port: int | None, home: str | None, no_auth: bool) -> None:
+def command(ctx: click.Context, /, no_auth: bool, **flags: object) -> None:
     """Serve tracking, registry and the web page.
 
     In the foreground, with an agent for this machine's jobs. Other commands start a server in the background when they need one; `noria server stop` ends it.
     """
     from noria import config
 
-    settings = config.load({"host": host, "port": port, "home": home, "auth": False if no_auth else None})
+    settings = config.load({**flags, "auth": False if no_auth else None})
     ctx.obj = settings
     if ctx.invoked_subcommand is None:
         from noria.agent.agent import Agent

@@ -1,0 +1,193 @@
+"""Which database: opened, made or brought up to this release, and its failures in one sentence."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event, exc, inspect, make_url
+
+from noria.errors import Invalid, Unavailable, WrongVersion
+from noria.store.schema import HEAD, metadata
+
+_NETWORK = {"nfs", "nfs4", "lustre", "gpfs", "beegfs", "cifs", "smb3", "ceph", "fuse.sshfs", "9p", "afs", "panfs", "pvfs2"}
+# Of PostgreSQL's advisory locks, those of ours; the names say what one holds while it has them.
+_APPENDING, _FOLDING, _CHANGING, _MIGRATING = range(0x6E6F7269, 0x6E6F7269 + 4)
+_RETRY = {"40001", "40P01"}
+"""serialization_failure and deadlock_detected: to be tried again."""
+
+
+def connect(where: Path | str, *, power: bool) -> Engine:
+    """The engine of a database that has this release's tables. `where` is a file of SQLite or the URL of a PostgreSQL."""
+    if isinstance(where, Path):
+        refuse_network(where.parent)
+        engine, name = _sqlite(where, power=power), str(where)
+    else:
+        engine, name = _postgresql(where, power=power), _shown(where)
+    try:
+        _migrate(engine, name)
+    except exc.OperationalError as error:
+        raise Unavailable(f"The database {name} cannot be opened ({_said(error)}).", "Is it there, and may you use it?") from None
+    except exc.DatabaseError as error:
+        raise Invalid(f"{name} is not a database of Noria ({_said(error)}).", "Move it away, or use another --home.") from None
+    return engine
+
+
+def shared(engine: Engine) -> bool:
+    """Whether other processes may write to it."""
+    return engine.dialect.name == "postgresql"
+
+
+def _sqlite(path: Path, *, power: bool) -> Engine:
+    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args={"check_same_thread": False, "timeout": 30})
+    pragmas = (
+        "auto_vacuum=INCREMENTAL", "journal_mode=WAL", f"synchronous={'FULL' if power else 'NORMAL'}", "foreign_keys=ON",
+        "cache_size=-16384", "temp_store=MEMORY", "wal_autocheckpoint=4000", "journal_size_limit=67108864",
+    )  # fmt: skip
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: sqlite3.Connection, _: object) -> None:
+        connection.isolation_level = None  # Transactions are begun by SQLAlchemy alone (see _begin).
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    return engine
+
+
+def _postgresql(url: str, *, power: bool) -> Engine:
+    try:
+        import psycopg  # noqa: F401 (SQLAlchemy would say it in more words)
+
+        parsed = make_url(url)
+    except ImportError:
+        raise Invalid("PostgreSQL needs psycopg, which is not installed.", "pip install 'noria[postgresql]'") from None
+    except exc.ArgumentError:
+        parsed = None
+    if parsed is None or parsed.get_backend_name() not in ("postgresql", "postgres"):
+        raise Invalid(f"'{url[:80]}' is not the URL of a database of a kind that Noria knows.",
+                      "Write postgresql://user:password@host/name, or leave --db out for SQLite.")  # fmt: skip
+    commit = [] if power else ["-c synchronous_commit=off"]
+    options = {"options": " ".join([*commit, "-c timezone=UTC"]), "connect_timeout": 10}
+    return create_engine(parsed.set(drivername="postgresql+psycopg"), poolclass=NullPool, connect_args=options)
+
+
+def _shown(url: str) -> str:
+    """A URL without its password."""
+    return make_url(url).render_as_string(hide_password=True)
+
+
+def _migrate(engine: Engine, name: str) -> None:
+    """Bring the tables to this release. An empty database is made as it is to be; only an older one needs Alembic."""
+    with engine.connect() as connection:
+        if shared(engine):
+            connection.exec_driver_sql(f"SELECT pg_advisory_lock({_MIGRATING})")  # Let go with the connection.
+            connection.commit()
+        tables = set(inspect(connection).get_table_names())
+        version = None
+        if "alembic_version" in tables:
+            version = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+        connection.rollback()
+        if not tables:
+            with connection.begin():
+                metadata.create_all(connection)
+                connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+                connection.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{HEAD}')")  # noqa: S608 (our own constant)
+        elif version != HEAD:
+            _upgrade(connection, version, name)
+
+
+def _upgrade(connection: Connection, version: str | None, name: str) -> None:
+    from noria.store import migrations
+
+    if version is None:
+        raise Invalid(f"{name} holds tables, and not those of Noria.", "Give it a database of its own.")
+    if version not in migrations.known():
+        raise WrongVersion(f"{name} was written by a newer Noria (schema {version}, this one knows {HEAD}).",
+                           "Upgrade with `pip install -U noria`, or use another --home.")  # fmt: skip
+    with connection.begin():
+        migrations.upgrade(connection)
+
+
+# What several processes at one PostgreSQL must not do at once. SQLite has one writer, and needs none of it.
+
+
+def hold(conn: Connection, *, changes: bool) -> None:
+    """Taken by each group of writes until its commit: rows of the hot log are not looked for while they are being written, and
+    what is more than such rows is changed by one process at a time."""
+    if shared(conn.engine):
+        conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock_shared({_APPENDING})")
+        if changes:
+            conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_CHANGING})")
+
+
+def hold_appends(conn: Connection) -> None:
+    """No rows are being appended when this returns, and none are until the end of the transaction."""
+    if shared(conn.engine):
+        conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_APPENDING})")
+
+
+def hold_fold(conn: Connection) -> None:
+    """One process folds or compacts at a time."""
+    if shared(conn.engine):
+        conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_FOLDING})")
+
+
+def give_back(conn: Connection, pages: int) -> bool:
+    """Hand some free pages of the file back to the disk, and at last its log too; whether there are more. PostgreSQL does that by
+    itself."""
+    if shared(conn.engine):
+        return False
+    raw: Any = conn.connection.driver_connection
+    raw.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+    if raw.execute("PRAGMA freelist_count").fetchone()[0]:
+        return True
+    raw.execute("PRAGMA busy_timeout=0")  # A reader at work is a reason to leave it for the next time.
+    raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    raw.execute("PRAGMA busy_timeout=30000")
+    return False
+
+
+def again(error: Exception) -> bool:
+    """Whether the same transaction may well succeed at once."""
+    return isinstance(error, exc.DBAPIError) and getattr(error.orig, "sqlstate", "") in _RETRY
+
+
+def doubtful(error: Exception) -> bool:
+    """Whether it is not known any more what is on the disk: a sync failed, and the next one may lie about the same pages."""
+    return isinstance(error, exc.DBAPIError) and getattr(error.orig, "sqlite_errorname", "") == "SQLITE_IOERR_FSYNC"
+
+
+def unavailable(error: exc.DBAPIError) -> Unavailable:
+    text = _said(error)
+    if any(word in text for word in ("full", "disk I/O", "No space")):
+        return Unavailable(f"The server's disk does not take more data ({text}); nothing of this request was stored.",
+                           "Free some space below its home: it goes on by itself.")  # fmt: skip
+    return Unavailable(f"The database did not answer ({text}).", "Try again; `noria doctor` looks closer.")
+
+
+def _said(error: exc.DBAPIError) -> str:
+    return (str(error.orig).strip().splitlines() or ["it did not say why"])[0]
+
+
+def refuse_network(folder: Path) -> None:
+    kind = _file_system(folder.resolve())
+    if kind in _NETWORK:
+        raise Invalid(
+            f"{folder} lies on a network file system ({kind}), where no database is safe.",
+            "Give a folder on a local disk with --home or NORIA_HOME, for example /var/tmp/noria-$USER; jobs may stay where they are.",
+        )
+
+
+def _file_system(folder: Path) -> str:
+    """The type of the file system that holds `folder`, from /proc/mounts; "" where there is none."""
+    try:
+        mounts = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    except OSError:
+        return ""
+    holding = [(point, kind) for point, kind in mounts if folder.is_relative_to(point.replace("\\040", " "))]
+    return max(holding, key=lambda mount: len(mount[0]), default=("", ""))[1]

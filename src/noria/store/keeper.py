@@ -1,0 +1,113 @@
+"""What the writer does between requests: folds the hot log, compacts it, and gives the space back."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from sqlalchemy import Connection, exc, func, select
+
+from noria.store import database, metrics
+from noria.store.schema import metric_log
+
+log = logging.getLogger("noria.store")
+_FOLD_SECONDS = 0.5
+_HOT = 32_768
+"""Points of a run in the hot log from which on it is compacted while it still logs."""
+_WARM = 256
+"""Points of a run in the hot log from which on it is compacted once it has gone quiet; fewer stay: chunks would take more room."""
+_QUIET_SECONDS = 5.0
+"""A run that has logged nothing for so long has gone quiet."""
+_DUTY = 0.25
+"""At most so much of the time goes to compaction while there is other work."""
+_PAGES = 1024
+
+
+class Keeper:
+    """Belongs to the writer's thread."""
+
+    def __init__(self) -> None:
+        self._folded = time.monotonic()
+        self._rest = 0.0  # Until then, other work goes first.
+        self._hot: dict[int, tuple[int, float]] | None = (
+            None  # Points in the hot log and when they last grew; the quietest run first.
+        )
+        self._ripe: set[int] = set()
+        self._free = False  # Whether compaction has left free pages.
+
+    def patience(self, *, behind: bool) -> float | None:
+        """How long to wait for requests; None: there is nothing else to do."""
+        if behind:
+            return _FOLD_SECONDS
+        if self._hot is None or self._ripe or self._free:
+            return max(0.002, min(0.5, self._rest - time.monotonic()))
+        return max(0.002, self._quiet_at() - time.monotonic()) if self._hot else None
+
+    def _quiet_at(self) -> float:
+        return next(iter(self._hot.values()))[1] + _QUIET_SECONDS if self._hot else 0.0
+
+    def due(self) -> bool:
+        return time.monotonic() - self._folded >= _FOLD_SECONDS
+
+    def fold(self, conn: Connection) -> None:
+        """Bring `latest` up to all that is committed when this begins."""
+        with conn.begin():
+            database.hold_appends(conn)
+            upto = metrics.last_row(conn)
+        done, now = False, time.monotonic()
+        while not done:
+            with conn.begin():
+                database.hold_fold(conn)
+                done, counts = metrics.fold(conn, upto)
+            for run, points in counts.items():
+                self._count(run, points, now)
+        self._folded = time.monotonic()
+
+    def _count(self, run: int, points: int, now: float) -> None:
+        if self._hot is None:
+            return
+        points += self._hot.pop(run, (0, now))[0]
+        self._hot[run] = points, now  # Behind all others.
+        if points >= _HOT:
+            self._ripe.add(run)
+
+    def tidy(self, conn: Connection, *, idle: bool) -> None:
+        """One small piece of work, if there is any and it is time for it."""
+        now = time.monotonic()
+        if now < self._rest or not (idle or self._ripe):
+            return
+        try:
+            if self._hot is None:
+                self._hot = _left(conn, now - _QUIET_SECONDS)
+            elif self._ripe:
+                self._compact(conn, self._ripe.pop())
+            elif self._hot and self._quiet_at() <= now:
+                run, (points, _) = next(iter(self._hot.items()))
+                if points >= _WARM:
+                    self._compact(conn, run)
+                else:
+                    del self._hot[run]
+            elif self._free:
+                self._free = database.give_back(conn, _PAGES)
+        except Exception as error:
+            if not isinstance(error, exc.DBAPIError):  # A full disk, or no database: writers are told, and this can wait.
+                log.exception("Keeping house failed")
+            self._rest = now + 1.0
+        else:
+            self._rest = 0.0 if idle else time.monotonic() + (time.monotonic() - now) * (1 / _DUTY - 1)
+
+    def _compact(self, conn: Connection, run: int) -> None:
+        with conn.begin():
+            database.hold_fold(conn)
+            metrics.compact(conn, run, metrics.folded(conn))
+        assert self._hot is not None
+        self._hot.pop(run, None)
+        self._ripe.discard(run)
+        self._free = True
+
+
+def _left(conn: Connection, when: float) -> dict[int, tuple[int, float]]:
+    """Runs with many rows in the hot log, from a process before this one."""
+    many = select(metric_log.c.run).group_by(metric_log.c.run).having(func.count() >= _WARM // 4)
+    with conn.begin():
+        return dict.fromkeys(conn.execute(many).scalars(), (_WARM, when))

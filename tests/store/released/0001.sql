@@ -1,0 +1,222 @@
+BEGIN TRANSACTION;
+CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY);
+INSERT INTO "alembic_version" VALUES('0001');
+CREATE TABLE alias (
+	model INTEGER NOT NULL, 
+	alias TEXT NOT NULL, 
+	version INTEGER NOT NULL, 
+	PRIMARY KEY (model, alias), 
+	FOREIGN KEY(model) REFERENCES registered_model (id) ON DELETE CASCADE, 
+	FOREIGN KEY(version) REFERENCES model_version (id) ON DELETE CASCADE
+);
+CREATE TABLE dataset (
+	run INTEGER NOT NULL, 
+	name TEXT NOT NULL, 
+	digest TEXT NOT NULL, 
+	body BLOB NOT NULL, 
+	PRIMARY KEY (run, name, digest), 
+	FOREIGN KEY(run) REFERENCES run (id) ON DELETE CASCADE
+);
+INSERT INTO "dataset" VALUES(2,'digits','d1',X'7B2264617461736574223A7B226E616D65223A22646967697473222C22646967657374223A226431222C22736F757263655F74797065223A226C6F63616C222C22736F75726365223A2278227D2C2274616773223A5B7B226B6579223A226D6C666C6F772E646174612E636F6E74657874222C2276616C7565223A22747261696E696E67227D5D7D');
+CREATE TABLE endpoint (
+	id TEXT NOT NULL, 
+	model TEXT NOT NULL, 
+	version TEXT NOT NULL, 
+	run_id TEXT NOT NULL, 
+	body BLOB NOT NULL, 
+	PRIMARY KEY (id)
+);
+CREATE TABLE experiment (
+	id INTEGER NOT NULL, 
+	name TEXT NOT NULL, 
+	artifact_location TEXT NOT NULL, 
+	lifecycle_stage TEXT NOT NULL, 
+	creation_time BIGINT NOT NULL, 
+	last_update_time BIGINT NOT NULL, 
+	PRIMARY KEY (id), 
+	UNIQUE (name)
+);
+INSERT INTO "experiment" VALUES(0,'Default','mlflow-artifacts:/0','active',1795246370321,1795246370321);
+INSERT INTO "experiment" VALUES(1,'digits','mlflow-artifacts:/1','active',1795246370325,1795246370325);
+CREATE TABLE experiment_tag (
+	experiment INTEGER NOT NULL, 
+	"key" TEXT NOT NULL, 
+	value TEXT NOT NULL, 
+	PRIMARY KEY (experiment, "key"), 
+	FOREIGN KEY(experiment) REFERENCES experiment (id) ON DELETE CASCADE
+);
+INSERT INTO "experiment_tag" VALUES(1,'team','vision');
+CREATE TABLE job (
+	id TEXT NOT NULL, 
+	run_id TEXT NOT NULL, 
+	spec BLOB NOT NULL, 
+	scheduler TEXT NOT NULL, 
+	state TEXT NOT NULL, 
+	user TEXT NOT NULL, 
+	created BIGINT NOT NULL, 
+	folder TEXT NOT NULL, 
+	scheduler_id TEXT NOT NULL, 
+	started BIGINT, 
+	ended BIGINT, 
+	exit_code INTEGER, 
+	tries INTEGER NOT NULL, 
+	reason TEXT NOT NULL, 
+	cancel TEXT, 
+	agent TEXT NOT NULL, 
+	claimed BIGINT NOT NULL, 
+	PRIMARY KEY (id)
+);
+CREATE TABLE latest (
+	run INTEGER NOT NULL, 
+	"key" TEXT NOT NULL, 
+	step BIGINT NOT NULL, 
+	timestamp BIGINT NOT NULL, 
+	value FLOAT, 
+	first_step BIGINT NOT NULL, 
+	first FLOAT, 
+	min FLOAT, 
+	max FLOAT, 
+	PRIMARY KEY (run, "key"), 
+	FOREIGN KEY(run) REFERENCES run (id) ON DELETE CASCADE
+)
+ WITHOUT ROWID
+
+;
+INSERT INTO "latest" VALUES(1,'acc',0,2000,NULL,0,NULL,NULL,NULL);
+INSERT INTO "latest" VALUES(1,'loss',5,2005,1.66666666666666657414e-01,0,1.0,1.66666666666666657414e-01,1.0);
+INSERT INTO "latest" VALUES(2,'acc',0,2000,NULL,0,NULL,NULL,NULL);
+INSERT INTO "latest" VALUES(2,'loss',4,3000,0.5,0,1.0,0.25,1.0);
+CREATE TABLE logged_model (
+	id TEXT NOT NULL, 
+	experiment INTEGER NOT NULL, 
+	run TEXT NOT NULL, 
+	name TEXT NOT NULL, 
+	body BLOB NOT NULL, 
+	PRIMARY KEY (id), 
+	FOREIGN KEY(experiment) REFERENCES experiment (id)
+);
+CREATE TABLE metric_log (
+	id INTEGER NOT NULL, 
+	run INTEGER NOT NULL, 
+	rewind BIGINT, 
+	body BLOB, 
+	PRIMARY KEY (id), 
+	FOREIGN KEY(run) REFERENCES run (id) ON DELETE CASCADE
+);
+INSERT INTO "metric_log" VALUES(1,1,NULL,X'9794A46C6F7373CB3FF0000000000000CD07D00094A46C6F7373CB3FE0000000000000CD07D10194A46C6F7373CB3FD5555555555555CD07D20294A46C6F7373CB3FD0000000000000CD07D30394A46C6F7373CB3FC999999999999ACD07D40494A46C6F7373CB3FC5555555555555CD07D50594A3616363CB7FF8000000000000CD07D000');
+INSERT INTO "metric_log" VALUES(2,2,NULL,X'9794A46C6F7373CB3FF0000000000000CD07D00094A46C6F7373CB3FE0000000000000CD07D10194A46C6F7373CB3FD5555555555555CD07D20294A46C6F7373CB3FD0000000000000CD07D30394A46C6F7373CB3FC999999999999ACD07D40494A46C6F7373CB3FC5555555555555CD07D50594A3616363CB7FF8000000000000CD07D000');
+INSERT INTO "metric_log" VALUES(3,2,4,NULL);
+INSERT INTO "metric_log" VALUES(4,2,NULL,X'9194A46C6F7373CB3FE0000000000000CD0BB804');
+INSERT INTO "metric_log" VALUES(5,2,NULL,X'9194A46C6F7373CB3FE0000000000000CD0BB804');
+CREATE TABLE model_version (
+	id INTEGER NOT NULL, 
+	model INTEGER NOT NULL, 
+	version INTEGER NOT NULL, 
+	stage TEXT NOT NULL, 
+	source TEXT NOT NULL, 
+	location TEXT NOT NULL, 
+	run_id TEXT NOT NULL, 
+	description TEXT NOT NULL, 
+	user_id TEXT NOT NULL, 
+	run_link TEXT NOT NULL, 
+	creation_time BIGINT NOT NULL, 
+	last_update_time BIGINT NOT NULL, 
+	PRIMARY KEY (id), 
+	UNIQUE (model, version), 
+	FOREIGN KEY(model) REFERENCES registered_model (id) ON DELETE CASCADE
+);
+CREATE TABLE model_version_tag (
+	version INTEGER NOT NULL, 
+	"key" TEXT NOT NULL, 
+	value TEXT NOT NULL, 
+	PRIMARY KEY (version, "key"), 
+	FOREIGN KEY(version) REFERENCES model_version (id) ON DELETE CASCADE
+);
+CREATE TABLE param (
+	run INTEGER NOT NULL, 
+	"key" TEXT NOT NULL, 
+	value TEXT NOT NULL, 
+	PRIMARY KEY (run, "key"), 
+	FOREIGN KEY(run) REFERENCES run (id) ON DELETE CASCADE
+)
+ WITHOUT ROWID
+
+;
+INSERT INTO "param" VALUES(1,'lr','0.1');
+INSERT INTO "param" VALUES(2,'lr','0.1');
+CREATE TABLE registered_model (
+	id INTEGER NOT NULL, 
+	name TEXT NOT NULL, 
+	description TEXT NOT NULL, 
+	creation_time BIGINT NOT NULL, 
+	last_update_time BIGINT NOT NULL, 
+	last_version INTEGER NOT NULL, 
+	PRIMARY KEY (id), 
+	UNIQUE (name)
+);
+INSERT INTO "registered_model" VALUES(1,'net','',1795246370376,1795246370376,0);
+CREATE TABLE registered_model_tag (
+	model INTEGER NOT NULL, 
+	"key" TEXT NOT NULL, 
+	value TEXT NOT NULL, 
+	PRIMARY KEY (model, "key"), 
+	FOREIGN KEY(model) REFERENCES registered_model (id) ON DELETE CASCADE
+);
+CREATE TABLE run (
+	id INTEGER NOT NULL, 
+	uuid TEXT NOT NULL, 
+	experiment INTEGER NOT NULL, 
+	name TEXT NOT NULL, 
+	user_id TEXT NOT NULL, 
+	status TEXT NOT NULL, 
+	start_time BIGINT NOT NULL, 
+	end_time BIGINT, 
+	artifact_uri TEXT NOT NULL, 
+	lifecycle_stage TEXT NOT NULL, 
+	PRIMARY KEY (id), 
+	UNIQUE (uuid), 
+	FOREIGN KEY(experiment) REFERENCES experiment (id)
+);
+INSERT INTO "run" VALUES(1,'0c1a1ee8748e41a9aaa6c6530abc66db',1,'run-0','ada','RUNNING',1000,NULL,'mlflow-artifacts:/1/0c1a1ee8748e41a9aaa6c6530abc66db/artifacts','active');
+INSERT INTO "run" VALUES(2,'113e2094d0f046c98db1581865c317ce',1,'run-1','ada','FINISHED',1001,5000,'mlflow-artifacts:/1/113e2094d0f046c98db1581865c317ce/artifacts','active');
+CREATE TABLE run_model (
+	run INTEGER NOT NULL, 
+	model_id TEXT NOT NULL, 
+	direction TEXT NOT NULL, 
+	step BIGINT NOT NULL, 
+	PRIMARY KEY (run, model_id, direction), 
+	FOREIGN KEY(run) REFERENCES run (id) ON DELETE CASCADE
+);
+CREATE TABLE spool (
+	id TEXT NOT NULL, 
+	run TEXT NOT NULL, 
+	"offset" BIGINT NOT NULL, 
+	PRIMARY KEY (id)
+);
+CREATE TABLE tag (
+	run INTEGER NOT NULL, 
+	"key" TEXT NOT NULL, 
+	value TEXT NOT NULL, 
+	PRIMARY KEY (run, "key"), 
+	FOREIGN KEY(run) REFERENCES run (id) ON DELETE CASCADE
+)
+ WITHOUT ROWID
+
+;
+INSERT INTO "tag" VALUES(1,'a','b');
+INSERT INTO "tag" VALUES(2,'a','b');
+INSERT INTO "tag" VALUES(1,'kind','demo');
+INSERT INTO "tag" VALUES(2,'kind','demo');
+INSERT INTO "tag" VALUES(1,'mlflow.runName','run-0');
+INSERT INTO "tag" VALUES(2,'mlflow.runName','run-1');
+CREATE INDEX job_by_time ON job (created);
+CREATE INDEX job_by_state ON job (state, user);
+CREATE INDEX endpoint_by_run ON endpoint (run_id);
+CREATE INDEX run_by_time ON run (experiment, lifecycle_stage, start_time);
+CREATE INDEX logged_model_by_experiment ON logged_model (experiment);
+CREATE INDEX model_version_by_run ON model_version (run_id);
+CREATE INDEX param_by_value ON param ("key", value, run);
+CREATE INDEX tag_by_value ON tag ("key", value, run);
+CREATE INDEX metric_log_by_run ON metric_log (run, id);
+CREATE INDEX latest_by_value ON latest ("key", value, run);
+COMMIT;
