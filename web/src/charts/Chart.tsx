@@ -41,7 +41,7 @@ export function Chart({ feed, group, axis, zero }: Props) {
       palette: colours,
       drawn: (points) => {
         frame.current?.setAttribute("data-points", String(points));
-        const values = names.map((key) => figure(feed.series(key)?.last()));
+        const values = names.map((key) => figure(feed.last(key)));
         if (latest.current) latest.current.textContent = values.join(" · ");
         setError(names.map((key) => feed.error(key)).find(Boolean) ?? "");
         setOdd(names.map((key) => oddities(feed.shown(key)?.odd() ?? [])).find(Boolean) ?? "");

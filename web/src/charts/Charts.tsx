@@ -12,7 +12,7 @@ export function Charts({ run, feed }: { run: Run; feed: Feed }) {
   const [axis, setAxis] = useState<Axis>("step");
   const keys = useCell(feed.keys);
   const metrics = run.data.metrics;
-  useEffect(() => feed.know((metrics ?? []).map((metric) => metric.key)), [feed, metrics]);
+  useEffect(() => feed.know(metrics ?? []), [feed, metrics]);
 
   const groups = group(keys);
   const machine = groups.filter((one) => isSystem(one.name));

@@ -1,6 +1,6 @@
 import { watch } from "../api/live.ts";
 import { getCurve, type Span } from "../api/queries.ts";
-import type { LiveEvent, Metric } from "../api/types.ts";
+import type { Double, LiveEvent, Metric } from "../api/types.ts";
 import { Cell } from "../lib/cell.ts";
 import { Series } from "../lib/series.ts";
 
@@ -37,6 +37,8 @@ export class Feed {
 
   #wholes = new Map<string, Curve>();
   #parts = new Map<string, Curve>();
+  /** The last point of each metric: of a long history, the server sends only what each pixel's points have in common. */
+  #last = new Map<string, Metric>();
   #listeners = new Set<() => void>();
   #frame = 0;
   #abort = new AbortController();
@@ -70,9 +72,19 @@ export class Feed {
     setTimeout(() => !this.#isOpen && this.#read(), LONGEST_WAIT);
   };
 
-  know(keys: Iterable<string>): void {
-    const all = new Set([...this.keys.get(), ...keys]);
-    if (all.size > this.keys.get().length) this.keys.set([...all]);
+  /** Takes the newest points that somebody has read or heard. */
+  know(points: Metric[]): void {
+    for (const point of points) {
+      const known = this.#last.get(point.key);
+      if (!known || point.step > known.step || (point.step === known.step && point.timestamp >= known.timestamp)) {
+        this.#last.set(point.key, point);
+      }
+    }
+    if (this.#last.size > this.keys.get().length) this.keys.set([...this.#last.keys()]);
+  }
+
+  last(key: string): Double | undefined {
+    return this.#last.get(key)?.value;
   }
 
   /** Called by a chart that is on screen. The history comes later, through `listen`. */
@@ -126,6 +138,8 @@ export class Feed {
     try {
       const series = Series.of(await getCurve(this.runId, key, curve.pixels, curve.span, signal));
       if (curve.pending !== pending) return;
+      const last = this.#last.get(key);
+      if (last && series.isSampled && isInside(last, curve.span) && !series.has(last)) series.add(last);
       curve.series = series;
       curve.limit = Math.max(GROWTH * curve.pixels, 2 * series.length);
       curve.error = "";
@@ -159,7 +173,7 @@ export class Feed {
   }
 
   #log(metrics: Metric[]): void {
-    this.know(metrics.map((metric) => metric.key));
+    this.know(metrics);
     for (const point of metrics) {
       for (const curves of [this.#wholes, this.#parts]) {
         const curve = curves.get(point.key);
@@ -178,6 +192,7 @@ export class Feed {
 
   #rewind(step: number): void {
     this.rewinds = [...this.rewinds, step];
+    for (const [key, point] of this.#last) if (point.step >= step) this.#last.delete(key);
     for (const curve of [...this.#wholes.values(), ...this.#parts.values()]) {
       if (curve.pending) curve.pending.push({ rewind: step });
       else curve.series.rewind(step);

@@ -1,6 +1,7 @@
 import { useModel, useVersions } from "../api/queries.ts";
 import type { ModelVersion } from "../api/types.ts";
 import { ErrorLine } from "../parts/ErrorLine.tsx";
+import { Note } from "../parts/Note.tsx";
 import { type Column, Table } from "../parts/Table.tsx";
 import { Time } from "../parts/Time.tsx";
 import { address } from "../route.ts";
@@ -59,7 +60,7 @@ export function ModelView({ name }: { name: string }) {
           ))}
         </div>
         <ErrorLine message={error?.message} />
-        {model?.description && <p className="note">{model.description}</p>}
+        {model?.description && <Note text={model.description} />}
       </header>
       {!error && (
         <Table

@@ -1,5 +1,6 @@
 import type { Experiment } from "../api/types.ts";
 import { Copy } from "../parts/Copy.tsx";
+import { Note } from "../parts/Note.tsx";
 import { strings } from "../strings.ts";
 
 const NOTE = "mlflow.note.content";
@@ -21,7 +22,7 @@ export function ExperimentHead({ of }: { of: Experiment }) {
           </span>
         ))}
       </div>
-      {note && <p className="note">{note}</p>}
+      {note && <Note text={note} />}
     </header>
   );
 }

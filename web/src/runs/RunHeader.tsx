@@ -4,6 +4,7 @@ import type { Run } from "../api/types.ts";
 import { Copy } from "../parts/Copy.tsx";
 import { Duration } from "../parts/Duration.tsx";
 import { ErrorLine } from "../parts/ErrorLine.tsx";
+import { Note } from "../parts/Note.tsx";
 import { Status } from "../parts/Status.tsx";
 import { Time } from "../parts/Time.tsx";
 import { address } from "../route.ts";
@@ -59,11 +60,7 @@ export function RunHeader({ run, query }: Props) {
           <Copy text={info.run_id} />
         </Fact>
       </dl>
-      {note && (
-        <p className="note" data-testid="note">
-          {note}
-        </p>
-      )}
+      {note && <Note text={note} />}
     </header>
   );
 }

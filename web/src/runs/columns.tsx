@@ -34,14 +34,14 @@ export function columnsFor(wishes: Wishes): Column<Nested>[] {
   const status: Column<Nested> = {
     id: "status",
     header: words.status,
-    size: 110,
+    size: isNarrow ? 100 : 110,
     order: "attributes.status",
     cell: ({ run }) => <Status of={run.info.status} />,
   };
   const started: Column<Nested> = {
     id: "started",
     header: words.started,
-    size: 96,
+    size: isNarrow ? 78 : 96,
     order: "attributes.start_time",
     cell: ({ run }) => <Time at={run.info.start_time} />,
   };
