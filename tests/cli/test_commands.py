@@ -150,3 +150,23 @@ def test_doctor(noria: Noria) -> None:
     findings = {each["what"]: each for each in json.loads(noria("doctor", "--json").stdout)["findings"]}
     assert findings["home"]["ok"] is True and "local" in findings["schedulers"]["says"]
     assert "machine" in noria("doctor").stdout
+
+
+def test_doctor_says_where_the_state_is_and_hides_the_password(noria: Noria) -> None:
+    done = noria("doctor", NORIA_DB="postgresql://me:secret@db/noria", NORIA_DURABILITY="process")
+    assert "PostgreSQL at postgresql://me:***@db/noria; what is answered survives the death of the server" in done.stdout
+    assert "secret" not in done.stdout
+    elsewhere = noria("doctor", "--json", check=False, NORIA_SERVER="http://127.0.0.1:9")
+    found = {each["what"]: each for each in json.loads(elsewhere.stdout)["findings"]}
+    assert elsewhere.returncode == 1 and found["server"]["ok"] is False and "state" not in found
+
+
+def test_a_server_that_a_command_starts_has_the_settings_of_the_command(
+    noria: Noria, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "src"))
+    Path("noria.toml").write_text('durability = "process"\nauth = false\n')
+    noria("ps")
+    assert "not a power cut" in (tmp_path / "home" / "server.log").read_text()
+    assert json.loads((tmp_path / "home" / "server.json").read_text())["auth"] is False

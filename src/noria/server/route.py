@@ -78,7 +78,7 @@ def handler(route: Route, state: State) -> Callable[[Request], Awaitable[Respons
     """The coroutine that Starlette calls."""
 
     async def handle(request: Request) -> Response:
-        query = await _query(route.endpoint, request)
+        query = await read_query(route.endpoint, request)
         loop = asyncio.get_running_loop()
         if not route.writes:
             result = await loop.run_in_executor(state.readers, state.store.read, lambda conn: route.work(conn, query))
@@ -104,7 +104,7 @@ def answer(endpoint: Endpoint[Any, Any], result: object) -> Response:
     return Response(body, media_type=f"application/{endpoint.codec}")
 
 
-async def _query(endpoint: Endpoint[Any, Any], request: Request) -> Any:
+async def read_query(endpoint: Endpoint[Any, Any], request: Request) -> Any:
     """The request's Struct, from the path, the query and the body."""
     inpath = dict(request.path_params)
     if endpoint.method == "GET" and request.query_params:

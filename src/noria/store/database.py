@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,13 +138,36 @@ def hold_fold(conn: Connection) -> None:
         conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_FOLDING})")
 
 
+_APPEND = f"""
+WITH held AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared({_APPENDING}))
+INSERT INTO metric_log (run, names, body)
+SELECT run.id, fresh.names, fresh.body FROM held, unnest(%s::text[], %s::text[], %s::bytea[]) AS fresh (uuid, names, body)
+JOIN run ON run.uuid = fresh.uuid AND run.lifecycle_stage = 'active'
+"""  # noqa: S608 (our own number)
+
+
+def append(conn: Connection, batches: Sequence[tuple[str, str, bytes]]) -> int:
+    """Batches of metrics (uuid, names, body) into PostgreSQL, as a transaction of its own; how many of them had a run to go to."""
+    with conn.begin():
+        raw: Any = conn.connection.driver_connection
+        raw.autocommit = True
+        try:
+            done = raw.execute(_APPEND, tuple(map(list, zip(*batches, strict=True))), binary=True)
+        except Exception as error:
+            raise exc.DBAPIError.instance(_APPEND, None, error, conn.dialect.loaded_dbapi.Error) from error
+        finally:
+            raw.autocommit = False
+    conn.info["appended"] = True
+    return int(done.rowcount)
+
+
 def give_back(conn: Connection, pages: int) -> bool:
     """Hand some free pages of the file back to the disk, and at last its log too; whether there are more. PostgreSQL does that by
     itself."""
     if shared(conn.engine):
         return False
     raw: Any = conn.connection.driver_connection
-    raw.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+    raw.executescript(f"PRAGMA incremental_vacuum({pages})")  # `execute` would make one step of it, which is one page.
     if raw.execute("PRAGMA freelist_count").fetchone()[0]:
         return True
     raw.execute("PRAGMA busy_timeout=0")  # A reader at work is a reason to leave it for the next time.

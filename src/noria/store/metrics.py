@@ -30,6 +30,8 @@ EXACT = 1 << 21
 """Up to so many points a chart is drawn of all of them; of more, the pyramid answers."""
 FOLD = 4096
 """Rows of the hot log that one transaction folds."""
+LEAST, MOST = -(2**63), 2**63 - 1
+"""All steps there can be."""
 _FOLDED = "folded"
 _layouts: dict[int, Layout] = {}
 
@@ -328,29 +330,36 @@ def history(conn: Connection, run: int, key: str, start: int, limit: int) -> tup
     return found.take(slice(limit)), found.size > limit
 
 
-def everything(conn: Connection, run: int, key: str) -> Points:
-    return chunks.ordered(chunks.join([*_load(conn, _chunks(conn, run, key)), _tail(conn, run, key)]))
+def everything(conn: Connection, run: int, key: str, low: int = LEAST, high: int = MOST) -> Points:
+    """All points with steps from `low` to `high`, both included, in the order (step, timestamp)."""
+    inside = [each for each in _chunks(conn, run, key) if each.max_step >= low and each.min_step <= high]
+    points = chunks.by_step(chunks.ordered(chunks.join([*_load(conn, inside), _tail(conn, run, key)])))
+    return points if (low, high) == (LEAST, MOST) else points.take((points.steps >= low) & (points.steps <= high))
 
 
 def curve(conn: Connection, run: int, asked: wire.Curve) -> wire.Points:
     """One metric's points as columns, in the order (step, timestamp); with `pixels`, no more than fit on so many."""
-    low = asked.start_step if asked.start_step is not UNSET else -(2**63)
-    high = asked.end_step if asked.end_step is not UNSET else 2**63 - 1
-    inside = [each for each in _chunks(conn, run, asked.key) if each.max_step >= low and each.min_step <= high]
-    tail = _tail(conn, run, asked.key)
-    total = sum(each.count for each in inside) + tail.size
-    if asked.pixels and total > EXACT:
-        parts = [*_load(conn, inside, "cells")]
-        if tail.size:
-            parts.append(chunks.decode_cells(chunks.cells(tail), tail.size))
-        cells = chunks.Cells(*(np.concatenate(each) for each in zip(*parts, strict=True)))
-        within = (cells.steps >= low) & (cells.steps <= high)
-        return _drawn(chunks.pixels_of_cells(cells.take(within), asked.pixels), total)
-    points = chunks.by_step(chunks.ordered(chunks.join([*_load(conn, inside), tail])))
-    points = points.take((points.steps >= low) & (points.steps <= high))
+    low = LEAST if asked.start_step is UNSET else asked.start_step
+    high = MOST if asked.end_step is UNSET else asked.end_step
+    if asked.pixels:
+        inside = [each for each in _chunks(conn, run, asked.key) if each.max_step >= low and each.min_step <= high]
+        total = sum(each.count for each in inside)
+        if total > EXACT:
+            return _from_cells(conn, run, asked, inside, low, high)
+    points = everything(conn, run, asked.key, low, high)
     if asked.pixels and points.size > asked.pixels:
         return _drawn(chunks.pixels(points, asked.pixels), points.size)
     return wire.Points(points.steps.tolist(), numbers(points.values), points.times.tolist(), count=points.size)
+
+
+def _from_cells(conn: Connection, run: int, asked: wire.Curve, inside: Sequence[Any], low: int, high: int) -> wire.Points:
+    tail = _tail(conn, run, asked.key)
+    parts = [*_load(conn, inside, "cells")]
+    if tail.size:
+        parts.append(chunks.decode_cells(chunks.cells(tail), tail.size))
+    cells = chunks.Cells(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+    cells = cells.take((cells.steps >= low) & (cells.steps <= high))
+    return _drawn(chunks.pixels_of_cells(cells, asked.pixels), sum(each.count for each in inside) + tail.size)
 
 
 def _drawn(cells: chunks.Cells, total: int) -> wire.Points:

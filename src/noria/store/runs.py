@@ -12,7 +12,7 @@ from msgspec import UNSET
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exists, func, not_, null, select, update
 
 from noria.errors import Invalid, NotFound
-from noria.store import experiments, filters, metrics, names, page, rows
+from noria.store import chunks, experiments, filters, metrics, names, page, rows
 from noria.store.chunks import Points
 from noria.store.schema import dataset, latest, param, run, run_model, tag
 from noria.types import (
@@ -33,6 +33,7 @@ from noria.wire import limits
 from noria.wire import runs as wire
 
 NAME_TAG = "mlflow.runName"
+_BULK_RUNS, _SAMPLES = 100, 2500
 
 
 def create(conn: Connection, request: wire.Create) -> wire.Got:
@@ -358,6 +359,52 @@ def get_history(conn: Connection, request: wire.GetHistory) -> wire.History:
 def _metrics(key: str, points: Points) -> list[Metric]:
     columns = metrics.numbers(points.values), points.times.tolist(), points.steps.tolist()
     return [Metric(key, value, time, step) for value, time, step in zip(*columns, strict=True)]
+
+
+def get_bulk(conn: Connection, request: wire.GetBulk) -> wire.Bulk:
+    if not request.run_id:
+        raise Invalid("GetMetricHistoryBulk request must specify at least one run_id.")
+    if len(request.run_id) > _BULK_RUNS:
+        raise Invalid(
+            f"GetMetricHistoryBulk request cannot specify more than {_BULK_RUNS} run_ids. Received {len(request.run_id)} run_ids."
+        )
+    found: list[wire.OfRun] = []
+    for uuid in sorted(set(request.run_id)):
+        left = min(request.max_results, 25_000) - len(found)
+        if left > 0:
+            points, _ = metrics.history(conn, row(conn, uuid).id, request.metric_key, 0, left)
+            found += _of_run(request.metric_key, points, uuid)
+    return wire.Bulk(found)
+
+
+def get_interval(conn: Connection, request: wire.GetInterval) -> wire.Bulk:
+    low, high = request.start_step, request.end_step
+    if not request.run_ids:
+        raise Invalid(
+            "Missing value for required parameter 'run_ids'. See the API docs for more information about request parameters."
+        )
+    if len(request.run_ids) > _BULK_RUNS:
+        raise Invalid(
+            f"GetMetricHistoryBulkInterval request must specify at most {_BULK_RUNS} run_ids. Received {len(request.run_ids)} run_ids."
+        )
+    if not 1 <= request.max_results <= _SAMPLES:
+        raise Invalid(f"max_results must be between 1 and {_SAMPLES}.")
+    if low is UNSET and high is UNSET:
+        low, high = metrics.LEAST, metrics.MOST
+    elif low is UNSET or high is UNSET:
+        raise Invalid("If either start step or end step are specified, both must be specified.")
+    elif low > high:
+        raise Invalid(f"end_step must be greater than start_step. Found start_step={low} and end_step={high}.")
+    found: list[wire.OfRun] = []
+    for uuid in request.run_ids:
+        points = metrics.everything(conn, row(conn, uuid).id, request.metric_key, low, high)
+        found += _of_run(request.metric_key, chunks.sample(points, request.max_results), uuid)
+    return wire.Bulk(found)
+
+
+def _of_run(key: str, points: Points, uuid: str) -> list[wire.OfRun]:
+    columns = metrics.numbers(points.values), points.times.tolist(), points.steps.tolist()
+    return [wire.OfRun(key, value, time, step, uuid) for value, time, step in zip(*columns, strict=True)]
 
 
 def curve(conn: Connection, request: wire.Curve) -> wire.Points:

@@ -111,6 +111,38 @@ class History(Struct, frozen=True, omit_defaults=True):
     next_page_token: str = ""
 
 
+class GetBulk(Struct, frozen=True):
+    """Histories of one metric in several runs; at most `max_results` points in all."""
+
+    metric_key: str
+    run_id: list[str] = []
+    max_results: int = 25_000
+
+
+class GetInterval(Struct, frozen=True):
+    """Evenly sampled histories of one metric in several runs, at most `max_results` points of each; both steps or neither."""
+
+    metric_key: str
+    run_ids: list[str] = []
+    start_step: int | UnsetType = UNSET
+    end_step: int | UnsetType = UNSET
+    max_results: int = 2500
+
+
+class OfRun(Struct, frozen=True, gc=False):
+    """A point and the run that it belongs to."""
+
+    key: str
+    value: Number
+    timestamp: int
+    step: int
+    run_id: str
+
+
+class Bulk(Struct, frozen=True, omit_defaults=True):
+    metrics: list[OfRun] = []
+
+
 class Resolve(Struct, frozen=True):
     prefix: str
 
@@ -174,6 +206,8 @@ LOG_OUTPUTS = Endpoint("POST", f"{MLFLOW}/runs/outputs", LogOutputs, Empty)
 SET_TAG = Endpoint("POST", f"{MLFLOW}/runs/set-tag", SetTag, Empty)
 DELETE_TAG = Endpoint("POST", f"{MLFLOW}/runs/delete-tag", DeleteTag, Empty)
 GET_HISTORY = Endpoint("GET", f"{MLFLOW}/metrics/get-history", GetHistory, History)
+GET_BULK = Endpoint("GET", "/ajax-api/2.0/mlflow/metrics/get-history-bulk", GetBulk, Bulk)
+GET_INTERVAL = Endpoint("GET", f"{MLFLOW}/metrics/get-history-bulk-interval", GetInterval, Bulk)
 RESOLVE = Endpoint("GET", f"{OWN}/runs/resolve", Resolve, Got)
 CURVE = Endpoint("GET", f"{OWN}/runs/curve", Curve, Points)
 SUMMARY = Endpoint("GET", f"{OWN}/runs/metrics", Summarise, Summaries)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from shlex import quote
 
 import click
@@ -15,6 +16,8 @@ def command() -> None:
     """
     from noria.cli.local import connect
 
+    if sys.stdout.isatty():
+        click.echo('noria: to set these, run: eval "$(noria env)"', err=True)
     server = connect()
     for name, value in {
         "MLFLOW_TRACKING_URI": server.url,
