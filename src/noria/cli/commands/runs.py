@@ -23,7 +23,6 @@ _INSTEAD = {
     "follow": "noria runs watch RUN",
     "tail": "noria runs watch RUN",
 }
-_FORMATS = ("mlflow", "mlruns", "wandb", "tensorboard", "csv", "parquet")
 
 
 @click.group(cls=Group, instead=_INSTEAD)
@@ -209,64 +208,66 @@ def _say(server: Server, found: list[Run], what: str, as_json: bool) -> None:
 
 @command.command("import")
 @click.argument("source")
-@click.option("--format", "kind", type=click.Choice(_FORMATS), help="What SOURCE is.", show_default="guessed")
-@click.option("--experiment", "-x", default="", help="Put all runs into this experiment.", show_default="each into its own")
+@click.option(
+    "--format", "kind", default="", metavar="NAME", help="mlflow, database, mlruns, wandb or tensorboard.", show_default="guessed"
+)
+@click.option("--experiment", "-x", metavar="NAME", help="Put all runs into this experiment.", show_default="each into its own")
 @json_option
-def import_(source: str, kind: str | None, experiment: str, as_json: bool) -> None:
+def import_(source: str, kind: str, experiment: str | None, as_json: bool) -> None:
     """Bring runs in from elsewhere.
 
-    SOURCE is the address of an MLflow server, a database of one (sqlite:///mlflow.db, postgresql://…), a folder mlruns, a folder of W&B's offline runs, or one of TensorBoard's event files. It may be repeated: what is here already is passed over, and what was begun is completed.
+    SOURCE is the address of an MLflow server, its database (mlflow.db, postgresql://…), a folder mlruns, one of W&B's offline runs, or one of TensorBoard's event files. It may be repeated: what is here already is passed over, and what was cut short is completed.
     """
-    from noria.cli import show
     from noria.cli.progress import bar
 
     bridges, server = _bridges(), _settled()
     with bar("importing") as progress:
         done = bridges.run_import(server, kind or bridges.guess(source), source, experiment=experiment, progress=progress)
-    if as_json:
-        show.as_json(done)
-    click.echo(
-        f"noria: {done.imported} runs imported, {done.completed} completed, {done.skipped} here already, {done.failed} failed",
-        err=True,
-    )
-    sys.exit(1 if done.failed else 0)
+    _report(done, f"{done.imported:,} runs imported, {done.completed:,} completed, {done.skipped:,} were here already", as_json)
 
 
 @command.command()
 @click.argument("target", default="-")
-@click.option(
-    "--format", "kind", type=click.Choice(_FORMATS), help="What to write.", show_default="by TARGET's ending, csv to stdout"
-)
+@click.option("--format", "kind", default="", metavar="NAME", help="csv, parquet or mlflow.", show_default="by TARGET's ending")
 @_experiment_option
 @_filter_option
 @json_option
-def export(target: str, kind: str | None, experiments: tuple[str, ...], text: str, as_json: bool) -> None:
-    """Take runs out: a table, or all of them for MLflow.
+def export(target: str, kind: str, experiments: tuple[str, ...], text: str, as_json: bool) -> None:
+    """Take runs out.
 
-    csv and parquet are one row a run; mlruns is a folder that MLflow opens, mlflow the address of a server that takes them. Without TARGET csv goes to stdout.
+    csv and parquet are one row a run; without TARGET csv goes to stdout. mlflow is the address of a server, which gets all that a run has.
     """
-    from noria.cli import show
     from noria.cli.progress import bar
 
     bridges, server = _bridges(), _settled()
-    chosen = [each.experiment_id for each in _experiments(server, experiments, False)]
+    names = [each.name for each in _experiments(server, experiments, False)] if experiments else None
     with bar("exporting") as progress:
-        done = bridges.run_export(server, kind or _format_of(target), target, experiments=chosen, filter=text, progress=progress)
+        done = bridges.run_export(server, kind or _format_of(target), target, experiments=names, filter=text, progress=progress)
+    _report(done, f"{done.imported:,} runs exported, {done.completed:,} completed, {done.skipped:,} were there already", as_json)
+
+
+def _report(done: Any, sentence: str, as_json: bool) -> None:
+    """What became of the runs; exit code 1 if something did not come along."""
+    from noria.cli import show
+
     if as_json:
         show.as_json(done)
+    for line in (*done.notes, *done.failed):
+        click.echo(f"noria: {line}", err=True)
+    click.echo(f"noria: {sentence}", err=True)
+    sys.exit(1 if done.failed else 0)
 
 
 def _format_of(target: str) -> str:
+    """What a target asks for by itself. Raises Invalid if it does not say."""
     from noria.errors import Invalid
 
-    if target == "-":
-        return "csv"
     ending = target.rpartition(".")[2].lower()
-    if ending in ("csv", "parquet"):
-        return ending
+    if target == "-" or ending in ("csv", "parquet"):
+        return "csv" if target == "-" else ending
     if target.startswith(("http://", "https://")):
         return "mlflow"
-    raise Invalid(f"'{target}' does not say what to write.", f"Give --format: {', '.join(_FORMATS)}.")
+    raise Invalid(f"'{target}' does not say what to write.", "Give --format csv, parquet or mlflow.")
 
 
 def _bridges() -> Any:
