@@ -223,7 +223,7 @@ def import_(source: str, kind: str, experiment: str | None, as_json: bool) -> No
     bridges, server = _bridges(), _settled()
     with bar("importing") as progress:
         done = bridges.run_import(server, kind or bridges.guess(source), source, experiment=experiment, progress=progress)
-    _report(done, f"{done.imported:,} runs imported, {done.completed:,} completed, {done.skipped:,} were here already", as_json)
+    _report(done, "imported", "were here already", as_json)
 
 
 @command.command()
@@ -243,18 +243,19 @@ def export(target: str, kind: str, experiments: tuple[str, ...], text: str, as_j
     names = [each.name for each in _experiments(server, experiments, False)] if experiments else None
     with bar("exporting") as progress:
         done = bridges.run_export(server, kind or _format_of(target), target, experiments=names, filter=text, progress=progress)
-    _report(done, f"{done.imported:,} runs exported, {done.completed:,} completed, {done.skipped:,} were there already", as_json)
+    _report(done, "exported", "were there already", as_json)
 
 
-def _report(done: Any, sentence: str, as_json: bool) -> None:
+def _report(done: Any, new: str, old: str, as_json: bool) -> None:
     """What became of the runs; exit code 1 if something did not come along."""
     from noria.cli import show
 
     if as_json:
         show.as_json(done)
-    for line in (*done.notes, *done.failed):
+    counts = ((done.imported, new), (done.completed, "completed"), (done.skipped, old))
+    said = ", ".join(f"{count:,} {what}" for count, what in counts if count)
+    for line in (*done.notes, *done.failed, f"runs: {said}" if said else "there are no runs"):
         click.echo(f"noria: {line}", err=True)
-    click.echo(f"noria: {sentence}", err=True)
     sys.exit(1 if done.failed else 0)
 
 
