@@ -74,6 +74,7 @@ def test_env_prints_what_mlflow_needs(noria: Noria, tmp_path: Path) -> None:
     lines = dict(line.removeprefix("export ").split("=", 1) for line in noria("env").stdout.splitlines())
     assert set(lines) == {"MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_TOKEN", "NORIA_SERVER", "NORIA_TOKEN"}
     assert lines["MLFLOW_TRACKING_TOKEN"] == (tmp_path / "home" / "token").read_text().strip()
+    assert json.loads(noria("env", "--json").stdout) == lines
 
 
 def test_what_a_script_logged_is_listed_at_once_although_no_server_ran(noria: Noria) -> None:
@@ -144,6 +145,14 @@ def test_settings_from_a_file_and_a_wrong_one(noria: Noria, tmp_path: Path, monk
     assert "A setting is wrong" in noria("ps", check=False).stderr
     Path("noria.toml").write_text("port = = 3\n")
     assert "is not valid TOML" in noria("ps", check=False).stderr
+
+
+def test_a_job_as_json_when_it_is_cancelled_and_when_it_has_ended(noria: Noria) -> None:
+    job = json.loads(noria("submit", "--json", "--", "sleep", "60").stdout)["id"]
+    assert [each["id"] for each in json.loads(noria("cancel", job, "--json").stdout)["jobs"]] == [job]
+    ended = noria("wait", job, "--json", check=False)
+    assert ended.returncode != 0 and json.loads(ended.stdout)["state"] == "CANCELLED"
+    assert "is cancelled" in noria("cancel", job).stderr
 
 
 def test_doctor(noria: Noria) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -16,6 +17,7 @@ def test_the_address_of_the_page(noria: Any, tmp_path: Path) -> None:
     with urlopen(address, timeout=10) as page:
         assert page.status == 200
     assert noria("ui").stdout == done.stdout, "the server that runs is found again"
+    assert json.loads(noria("ui", "--json").stdout) == {"url": done.stdout.strip()}
     port = address.rstrip("/").rpartition(":")[2]
     assert noria("ui", "--port", port).returncode == 0
     refused = noria("ui", "--port", "1", check=False)

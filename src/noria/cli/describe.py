@@ -16,7 +16,7 @@ from noria.types import Experiment, File, ModelVersion, Run
 from noria.wire import artifacts, experiments, runs, serving
 
 FILES = 20
-_SPARK = 16
+_SPARK = 12
 _PLOT_PIXELS = 400
 _LABELS = {"mlflow.user", "mlflow.runName", "mlflow.note.content", "mlflow.parentRunId", "mlflow.source.name"}
 

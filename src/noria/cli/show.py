@@ -86,7 +86,8 @@ def spark(values: Sequence[float]) -> str:
 
 
 def ago(milliseconds: int | None) -> str:
-    return f"{span(time.time() * 1000 - milliseconds)} ago" if milliseconds else "-"
+    """How long ago, in the largest unit alone: a list has no room for more."""
+    return f"{span(time.time() * 1000 - milliseconds).split()[0]} ago" if milliseconds else "-"
 
 
 def span(milliseconds: float) -> str:

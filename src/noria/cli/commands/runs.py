@@ -159,7 +159,11 @@ def watch(run: str, keys: tuple[str, ...], lines: bool, as_json: bool) -> None:
     found = _find(_settled(), run)
     heard = watch.follow(lambda: connect(start=False), found.info.run_id)
     how = watch.print_json if as_json else watch.print_table if sys.stdout.isatty() and not lines else watch.print_lines
-    status = how(heard, set(keys))
+    try:
+        status = how(heard, set(keys))
+    except KeyboardInterrupt:
+        click.echo(f"noria: the run goes on; watch it again with: noria runs watch {found.info.run_id[:8]}", err=True)
+        sys.exit(130)
     click.echo(f"noria: run {found.info.run_id[:8]} '{found.info.run_name}' is {status}", err=True)
     sys.exit(0 if status == "FINISHED" else 1)
 

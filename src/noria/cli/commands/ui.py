@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from noria.cli.show import json_option
+
 if TYPE_CHECKING:
     from noria.client.http import Server
 
@@ -19,19 +21,24 @@ if TYPE_CHECKING:
 )
 @click.option("--home", help="Folder of the local server.", show_default="~/.noria")
 @click.option("--open/--no-open", "wanted", default=None, help="Open a browser.", show_default="where there is a screen")
-def command(host: str | None, port: int | None, home: str | None, wanted: bool | None) -> None:
+@json_option
+def command(host: str | None, port: int | None, home: str | None, wanted: bool | None, as_json: bool) -> None:
     """Open the page: runs, curves, jobs and models.
 
     Finds the team's server (NORIA_SERVER), or starts the local one in the background, and prints the page's address, which carries the token. `noria server stop` ends the local server.
     """
     from noria import config
+    from noria.cli import show
     from noria.cli.local import connect
 
     settings = config.load({"host": host, "port": port, "home": home})
     server = connect(settings)
     _check(server, host, port)
     address = f"{server.url}/#token={server.token}" if server.token else f"{server.url}/"
-    click.echo(address)
+    if as_json:
+        show.as_json({"url": address})
+    else:
+        click.echo(address)
     if wanted or (wanted is None and _has_screen()):
         _open(address)
     elif "SSH_CONNECTION" in os.environ and "//127.0.0.1:" in server.url:
