@@ -203,3 +203,25 @@ def test_many_runs_are_read_as_they_are_scrolled_to(server: Any, browser: Any) -
 
     until(bottom)
     assert len(names(browser)) < 100
+
+
+def test_runs_are_compared_side_by_side(server: Any, browser: Any) -> None:
+    api = Api(server)
+    experiment = api.post("experiments/create", name="compared")["experiment_id"]
+    ids = []
+    for name in ("left", "right"):
+        made = api.post("runs/create", experiment_id=experiment, run_name=name, start_time=int(time.time() * 1000))
+        ids.append(made["run"]["info"]["run_id"])
+        api.post("runs/log-parameter", run_id=ids[-1], key="lr", value=f"of-{name}")
+        api.post("runs/log-parameter", run_id=ids[-1], key="all", value="same")
+        for step in range(5):
+            api.log(ids[-1], step, loss=float(step))
+    open_page(browser, server, f"#/experiments/{experiment}")
+    for run_id in ids:
+        click(browser, f'[data-run-id="{run_id}"] [data-testid="pick"]')
+    find(browser, '[data-testid="compare"] [data-key="loss"][data-points="10"]')
+    rows = [row.split() for row in texts(browser, ".compared tbody tr")]
+    assert sorted(rows[0][1:]) == ["of-left", "of-right"] and rows[1] == ["all", "same", "same"]
+    for run_id in ids:
+        api.log(run_id, 5, loss=0.0)
+    find(browser, '[data-testid="compare"] [data-key="loss"][data-points="12"]')

@@ -59,6 +59,10 @@ export const strings = {
     STOPPED: "Stopped",
   },
 
+  compareRun: (name: string) => `Compare ${name} with others`,
+  comparing: (n: number) => `${n} runs side by side`,
+  compareNone: "Compare none",
+
   close: "Close the run",
   copy: "Copy",
   copied: "Copied",

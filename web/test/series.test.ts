@@ -28,14 +28,14 @@ test("a point that the history already holds is known", () => {
 test("curves of different steps share an axis, and duplicate steps of one curve both stay", () => {
   const train = series([0, 5], [1, 4, 1], [1, 3, 2]);
   const val = series([1, 9]);
-  const [xs, ...ys] = align([train, val], "step", 0);
+  const [xs, ...ys] = align([train, val], "step", []);
   assert.deepEqual(xs, [0, 1, 1]);
   assert.deepEqual(ys[0], [5, 4, 3]);
   assert.deepEqual(ys[PER_SERIES], [undefined, 9, undefined]);
 });
 
 test("the time axis counts seconds from the run's start, in the order of time", () => {
-  const [xs, values] = align([series([0, 1, 4000], [1, 2, 3000])], "time", 2000);
+  const [xs, values] = align([series([0, 1, 4000], [1, 2, 3000])], "time", [2000]);
   assert.deepEqual([xs, values], [
     [1, 2],
     [2, 1],
@@ -54,7 +54,7 @@ const pieces = () =>
 test("pieces of a long history have bounds, and a new point is its own", () => {
   const curve = pieces();
   curve.add({ key: "k", step: 30, value: 2, timestamp: 30_000 });
-  assert.deepEqual(align([curve], "step", 0), [
+  assert.deepEqual(align([curve], "step", []), [
     [0, 10, 20, 30],
     [5, 4, 3, 2],
     [1, 2, 3, 2],
@@ -72,7 +72,7 @@ test("of a long history only what comes after it is new", () => {
 test("points that are no numbers are named and not drawn", () => {
   const curve = series([0, 1], [1, "NaN"], [2, 3]);
   assert.deepEqual(curve.odd(), [{ step: 1, value: "NaN" }]);
-  assert.deepEqual(align([curve], "step", 0)[1], [1, null, 3]);
+  assert.deepEqual(align([curve], "step", [])[1], [1, null, 3]);
   assert.equal(series([0, "NaN"]).last(), "NaN");
 });
 

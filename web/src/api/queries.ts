@@ -1,6 +1,6 @@
 // One function per question to the server. Components ask these and know no path.
 
-import { QueryClient, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { QueryClient, queryOptions, useMutation, useQueries, useQuery, useQueryClient } from "@tanstack/react-query";
 import { list, type Place } from "./files.ts";
 import { get, post, Unreachable } from "./http.ts";
 import type {
@@ -93,12 +93,27 @@ export function useExperiments() {
   });
 }
 
-export function useRun(runId: string) {
-  return useQuery({
+function runQuery(runId: string) {
+  return queryOptions({
     queryKey: ["run", runId],
     queryFn: async ({ signal }) =>
       (await get<{ run: Run }>(`${MLFLOW}/runs/get`, { run_id: runId }, signal)).run,
     refetchInterval: IDLE,
+  });
+}
+
+export function useRun(runId: string) {
+  return useQuery(runQuery(runId));
+}
+
+/** Several runs, in the order of their ids; those that are not here yet are left out. */
+export function useRuns(runIds: readonly string[]) {
+  return useQueries({
+    queries: runIds.map(runQuery),
+    combine: (results) => ({
+      runs: results.flatMap((result) => result.data ?? []),
+      error: results.find((result) => result.error)?.error,
+    }),
   });
 }
 

@@ -50,6 +50,7 @@ export class Feed {
     this.#runChanged = runChanged;
   }
 
+  /** Opens the stream. Where several runs lie beside each other nobody does: they are read now and then. */
   start(): void {
     document.addEventListener("visibilitychange", this.#see);
     this.#see();
@@ -67,9 +68,9 @@ export class Feed {
     this.#isOpen = false;
     if (document.hidden) return;
     this.#abort = new AbortController();
-    const watcher = { opened: () => this.#read(), heard: (event: LiveEvent) => this.#hear(event) };
+    const watcher = { opened: () => this.read(), heard: (event: LiveEvent) => this.#hear(event) };
     void watch(this.runId, watcher, this.#abort.signal);
-    setTimeout(() => !this.#isOpen && this.#read(), LONGEST_WAIT);
+    setTimeout(() => !this.#isOpen && this.read(), LONGEST_WAIT);
   };
 
   /** Takes the newest points that somebody has read or heard. */
@@ -157,7 +158,8 @@ export class Feed {
     this.#changed();
   }
 
-  #read(): void {
+  /** Asks for all that charts want, and for what is wanted from now on. */
+  read(): void {
     this.#isOpen = true;
     for (const curves of [this.#wholes, this.#parts]) {
       for (const [key, curve] of curves) void this.#load(key, curve);
@@ -169,7 +171,7 @@ export class Feed {
     if (event.type === "log") this.#log(event.metrics);
     else if (event.type === "rewind") this.#rewind(event.step);
     else if (event.type === "run") this.#runChanged();
-    else if (event.type === "again") this.#read();
+    else if (event.type === "again") this.read();
   }
 
   #log(metrics: Metric[]): void {

@@ -5,7 +5,7 @@ import { strings } from "../strings.ts";
 import type { Palette } from "./palette.ts";
 
 interface Wishes {
-  keys: string[];
+  labels: string[];
   axis: Axis;
   log: boolean;
   width: number;
@@ -45,20 +45,20 @@ export function options(wishes: Wishes): uPlot.Options {
     ],
     series: [
       { label: strings.axis[wishes.axis], value: (_plot, x) => (x === null ? "–" : figure(x)) },
-      ...wishes.keys.flatMap((key, i) => [
+      ...wishes.labels.flatMap((label, i) => [
         {
-          label: key,
+          label,
           stroke: colour(i),
           width: 1.5,
           points: { size: 5 },
           value: (plot: uPlot, y: number | null, series: number, at: number | null) =>
             withBounds(plot, y, series, at),
         },
-        bound(`${key} ≥`),
-        bound(`${key} ≤`),
+        bound(`${label} ≥`),
+        bound(`${label} ≤`),
       ]),
     ],
-    bands: wishes.keys.map((_, i) => {
+    bands: wishes.labels.map((_, i) => {
       const first = 1 + i * PER_SERIES;
       return { series: [first + 2, first + 1] as [number, number], fill: `${colour(i)}38` };
     }),

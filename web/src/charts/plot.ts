@@ -4,27 +4,35 @@ import type { Feed } from "./feed.ts";
 import { options } from "./options.ts";
 import type { Palette } from "./palette.ts";
 
+/** One curve of a chart: a metric of a run. */
+export interface Line {
+  feed: Feed;
+  key: string;
+  label: string;
+  /** Where the time axis begins, in milliseconds. */
+  zero: number;
+}
+
 export interface PlotWishes {
-  keys: string[];
   axis: Axis;
   log: boolean;
   palette: Palette;
-  /** Where the time axis begins, in milliseconds. */
-  zero: number;
   /** Called with the number of points after they have been drawn. */
   drawn: (points: number) => void;
 }
 
-/** One uPlot in `element`, drawn anew whenever the feed says that something changed. Returns the undoing. */
-export function plot(element: HTMLElement, feed: Feed, wishes: PlotWishes): () => void {
+/** One uPlot in `element`, drawn anew whenever a feed says that something changed. Returns the undoing. */
+export function plot(element: HTMLElement, lines: readonly Line[], wishes: PlotWishes): () => void {
   // A zoomed chart keeps its window while points arrive; a double click gives it all of them again.
   let zoomed = false;
   let points = 0;
-  for (const key of wishes.keys) feed.want(key, element.clientWidth || 400);
+  const feeds = new Set(lines.map((line) => line.feed));
+  for (const { feed, key } of lines) feed.want(key, element.clientWidth || 400);
 
   function columns(): Columns {
-    const series = wishes.keys.map((key) => feed.shown(key) ?? new Series());
-    const data = align(series, wishes.axis, wishes.zero);
+    const series = lines.map(({ feed, key }) => feed.shown(key) ?? new Series());
+    const zeros = lines.map((line) => line.zero);
+    const data = align(series, wishes.axis, zeros);
     if (wishes.log) hideWhatHasNoLogarithm(data);
     points = count(data);
     return data;
@@ -33,8 +41,9 @@ export function plot(element: HTMLElement, feed: Feed, wishes: PlotWishes): () =
   const chart = new uPlot(
     options({
       ...wishes,
+      labels: lines.map((line) => line.label),
       width: element.clientWidth || 400,
-      rewinds: () => feed.rewinds,
+      rewinds: () => [...feeds].flatMap((feed) => feed.rewinds),
       drawn: () => wishes.drawn(points),
       zoomed: (from, to) => {
         zoomed = true;
@@ -47,8 +56,8 @@ export function plot(element: HTMLElement, feed: Feed, wishes: PlotWishes): () =
 
   /** The window's edges are steps or, on the time axis, seconds; the server is asked for steps. */
   function zoomInto(from: number, to: number): void {
-    for (const key of wishes.keys) {
-      const times = [from, to].map((x) => wishes.zero + x * 1000) as [number, number];
+    for (const { feed, key, zero } of lines) {
+      const times = [from, to].map((x) => zero + x * 1000) as [number, number];
       const span =
         wishes.axis === "step"
           ? { start: Math.floor(from), end: Math.ceil(to) }
@@ -65,17 +74,17 @@ export function plot(element: HTMLElement, feed: Feed, wishes: PlotWishes): () =
 
   const unzoom = () => {
     zoomed = false;
-    for (const key of wishes.keys) feed.unzoom(key);
+    for (const { feed, key } of lines) feed.unzoom(key);
   };
   chart.over.addEventListener("dblclick", unzoom);
   const resize = new ResizeObserver(() => {
     if (element.clientWidth) chart.setSize({ width: element.clientWidth, height: chart.height });
   });
   resize.observe(element);
-  const deaf = feed.listen(redraw);
+  const deaf = [...feeds].map((feed) => feed.listen(redraw));
 
   return () => {
-    deaf();
+    for (const stop of deaf) stop();
     unzoom();
     resize.disconnect();
     chart.destroy();

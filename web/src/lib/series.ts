@@ -102,10 +102,10 @@ export const PER_SERIES = 3;
 
 /**
  * Several series on one x axis, in one pass. Points of one x are put side by side only across series:
- * two points of the same series at the same step both stay. `zero` is where the time axis begins.
+ * two points of the same series at the same step both stay. `zeros` are where the time axis begins for each.
  */
-export function align(series: Series[], axis: Axis, zero: number): Columns {
-  const sources = series.map((one) => (axis === "step" ? byStep(one) : byTime(one, zero)));
+export function align(series: Series[], axis: Axis, zeros: number[]): Columns {
+  const sources = series.map((one, i) => (axis === "step" ? byStep(one) : byTime(one, zeros[i] ?? 0)));
   const xs: number[] = [];
   const places: number[][] = sources.map(() => []);
   const at = sources.map(() => 0);

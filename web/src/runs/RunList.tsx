@@ -19,7 +19,7 @@ import { useRunList } from "./useRunList.ts";
 const NONE: Experiment[] = [];
 
 /** The list of runs, with what narrows it down. Its state lies in the address. */
-export function RunList({ route: { id, query } }: { route: Route }) {
+export function RunList({ route: { id, query }, isNarrow }: { route: Route; isNarrow: boolean }) {
   const { data: experiments = NONE, error: experimentsError } = useExperiments();
   const search = useMemo(() => searchOf(query, experiments), [query, experiments]);
   const list = useRunList(search);
@@ -31,7 +31,6 @@ export function RunList({ route: { id, query } }: { route: Route }) {
   const chosen = useMemo(() => readColumns(query.get("columns")) ?? usual(all), [query, all]);
   // A list of words as text: a fresh array with the same words must not make all columns anew.
   const chosenText = JSON.stringify(chosen);
-  const isNarrow = id !== "";
   const columns = useMemo(() => {
     const experimentNames = new Map(experiments.map((one) => [one.experiment_id, one.name]));
     return columnsFor({ experimentNames, chosen: JSON.parse(chosenText), isNarrow, query, closed, toggle });

@@ -59,3 +59,8 @@ function count(into: Map<Field, number>, field: Field): void {
 function ranked(counts: Map<Field, number>): Field[] {
   return [...counts].toSorted((a, b) => b[1] - a[1] || a[0].localeCompare(b[0])).map(([field]) => field);
 }
+
+/** The runs that an address lays side by side. */
+export function compared(query: URLSearchParams): string[] {
+  return (query.get("compare") ?? "").split(",").filter(Boolean);
+}

@@ -1,12 +1,13 @@
 import type { Run } from "../api/types.ts";
 import { figure } from "../lib/format.ts";
+import { toggled } from "../parts/Check.tsx";
 import { Duration } from "../parts/Duration.tsx";
 import { Status } from "../parts/Status.tsx";
 import type { Column } from "../parts/Table.tsx";
 import { Time } from "../parts/Time.tsx";
-import { address } from "../route.ts";
+import { address, setQuery } from "../route.ts";
 import { strings } from "../strings.ts";
-import { type Field, inFilter, tag } from "./choice.ts";
+import { compared, type Field, inFilter, tag } from "./choice.ts";
 import { type Nested, PARENT } from "./nest.ts";
 
 const words = strings.column;
@@ -24,10 +25,17 @@ interface Wishes {
 
 export function columnsFor(wishes: Wishes): Column<Nested>[] {
   const { experimentNames, chosen, isNarrow } = wishes;
+  const picked = compared(wishes.query);
+  const pick: Column<Nested> = {
+    id: "pick",
+    header: "",
+    size: 34,
+    cell: ({ run }) => <Pick run={run} picked={picked} />,
+  };
   const name: Column<Nested> = {
     id: "name",
     header: words.name,
-    size: isNarrow ? 156 : 200,
+    size: isNarrow ? 140 : 200,
     order: "attributes.run_name",
     cell: (row) => <Name row={row} wishes={wishes} />,
   };
@@ -46,7 +54,7 @@ export function columnsFor(wishes: Wishes): Column<Nested>[] {
     cell: ({ run }) => <Time at={run.info.start_time} />,
   };
   const first = chosen.slice(0, 1).map(fieldColumn);
-  if (isNarrow) return [name, status, started, ...first];
+  if (isNarrow) return [pick, name, status, started, ...first];
   const experiment: Column<Nested> = {
     id: "experiment",
     header: words.experiment,
@@ -62,7 +70,20 @@ export function columnsFor(wishes: Wishes): Column<Nested>[] {
       <Duration from={info.start_time} to={info.status === "RUNNING" ? null : info.end_time} />
     ),
   };
-  return [name, status, experiment, started, duration, ...chosen.map(fieldColumn)];
+  return [pick, name, status, experiment, started, duration, ...chosen.map(fieldColumn)];
+}
+
+function Pick({ run: { info }, picked }: { run: Run; picked: string[] }) {
+  return (
+    <input
+      type="checkbox"
+      data-testid="pick"
+      aria-label={strings.compareRun(info.run_name)}
+      checked={picked.includes(info.run_id)}
+      onClick={(event) => event.stopPropagation()}
+      onChange={() => setQuery({ compare: toggled(picked, info.run_id).join(",") })}
+    />
+  );
 }
 
 function Name({ row: { run, depth, children }, wishes }: { row: Nested; wishes: Wishes }) {
