@@ -143,7 +143,7 @@ class _Watched:
 
     def _rewind(self, step: int) -> None:
         for key, point in self._seen.items():
-            if point.step >= step:
+            if point.step >= step and not key.startswith("system/"):  # The machine's count intervals; time is not rewound.
                 self._seen[key] = msgspec.structs.replace(point, step=step - 1)
 
 

@@ -44,14 +44,14 @@ class Server:
             body = encode(endpoint, request)
         answer = self._request(endpoint.method, path, body, f"application/{endpoint.codec}")
         with answer:
-            return decode(endpoint.response, answer.read(), endpoint.codec)
+            return decode(endpoint.response, self._body(answer), endpoint.codec)
 
     def upload(self, run_root: str, path: str, source: Path) -> None:
         """Put a file at `path` below an artifact root such as `mlflow-artifacts:/0/<run>/artifacts`; again is harmless."""
         with source.open("rb") as body:
             answer = self._request("PUT", self._content(run_root, path), body, "application/octet-stream")
         with answer:
-            answer.read()
+            self._body(answer)
 
     def download(self, root: str, path: str, target: Path) -> None:
         """Fetch one artifact file to `target`, written beside and renamed."""
@@ -109,10 +109,19 @@ class Server:
             self._connection.request(method, path, body, headers)
             return self._connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
-            self.close()
-            raise Unavailable(
-                f"No Noria server answers at {self.url} ({_why(error)}).", "Start one with `noria server`, or check NORIA_SERVER."
-            ) from None
+            raise self._gone(error) from None
+
+    def _body(self, answer: http.client.HTTPResponse) -> bytes:
+        try:
+            return answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise self._gone(error) from None
+
+    def _gone(self, error: Exception) -> Unavailable:
+        self.close()
+        return Unavailable(
+            f"No Noria server answers at {self.url} ({_why(error)}).", "Start one with `noria server`, or check NORIA_SERVER."
+        )
 
     def _check_protocol(self, answer: http.client.HTTPResponse, path: str) -> None:
         theirs = answer.headers.get(PROTOCOL_HEADER, "")
@@ -128,7 +137,7 @@ class Server:
             )
 
     def _error(self, answer: http.client.HTTPResponse) -> NoriaError:
-        body = answer.read()
+        body = self._body(answer)
         try:
             fields = cast(dict[str, str], json.loads(body))
             return from_wire(answer.status, fields["error_code"], fields["message"])

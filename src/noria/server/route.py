@@ -18,7 +18,7 @@ from noria.store.artifacts import Artifacts
 from noria.store.metrics import Append
 from noria.store.store import Connection, Store
 from noria.wire import limits
-from noria.wire.endpoint import Empty, Endpoint, convert, decode, encode
+from noria.wire.endpoint import Empty, Endpoint, convert, decode, encode, unpacked
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -112,7 +112,7 @@ async def read_query(endpoint: Endpoint[Any, Any], request: Request) -> Any:
     body = await read_body(request)
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip()
     if body and kind != f"application/{endpoint.codec}":
-        raise Invalid(f"Bad Request. Content-Type must be 'application/{endpoint.codec}', not '{kind[:80]}'.")
+        raise Invalid(f"Bad Request. Content-Type must be one of ['application/{endpoint.codec}'].", f"It is '{kind[:80]}'.")
     if not inpath:
         return decode(endpoint.request, body, endpoint.codec)
     fields = decode(dict[str, Any], body, endpoint.codec)
@@ -139,7 +139,7 @@ async def read_body(request: Request, limit: int = limits.BODY) -> bytes:
             blocks.append(block)
     except ClientDisconnect:
         raise NoriaError("The client went away before the end of its request.") from None
-    return b"".join(blocks)
+    return unpacked(b"".join(blocks), request.headers.get("content-encoding", ""), limit)
 
 
 def _too_large(limit: int) -> TooLarge:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import Column, Connection, Table, select
@@ -12,10 +12,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from noria.types import Tag
 
+T = TypeVar("T")
 CHUNK = 500
 
 
-def chunks(ids: Sequence[int]) -> Iterable[Sequence[int]]:
+def chunks(ids: Sequence[T]) -> Iterable[Sequence[T]]:
     """SQL takes a bounded number of variables."""
     return (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
 
@@ -97,9 +98,9 @@ def upsert(conn: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) ->
     conn.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), list(rows))
 
 
-def pairs(conn: Connection, table: Table, owner: Column[Any], ids: Sequence[int]) -> dict[int, list[Tag]]:
+def pairs(conn: Connection, table: Table, owner: Column[Any], ids: Sequence[T]) -> dict[T, list[Tag]]:
     """The key-value rows of each owner, by key."""
-    found: dict[int, list[Tag]] = {}
+    found: dict[T, list[Tag]] = {}
     for chunk in chunks(ids):
         for owner_id, key, value in conn.execute(
             select(owner, table.c.key, table.c.value).where(owner.in_(chunk)).order_by(table.c.key)

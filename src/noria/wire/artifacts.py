@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from noria.errors import Unsupported
 from noria.types import File
 from noria.wire.endpoint import MLFLOW, Endpoint
 
 CONTENT = "/api/2.0/mlflow-artifacts/artifacts"
 SCHEME = "mlflow-artifacts:/"
+
+
+def inside(uri: str) -> str:
+    """An artifact URI as a path in the server's own tree; Unsupported for a place that only clients reach."""
+    if not uri.startswith(SCHEME):
+        raise Unsupported(f"The artifacts are kept at {uri[:200]}, outside of this server.", "Read them there.")
+    return uri.removeprefix(SCHEME).strip("/")
 
 
 class List(Struct, frozen=True):

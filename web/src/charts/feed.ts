@@ -2,6 +2,7 @@ import { watch } from "../api/live.ts";
 import { getCurve, type Span } from "../api/queries.ts";
 import type { Double, LiveEvent, Metric } from "../api/types.ts";
 import { Cell } from "../lib/cell.ts";
+import { isSystem } from "../lib/groups.ts";
 import { Series } from "../lib/series.ts";
 
 type Pending = { point: Metric } | { rewind: number };
@@ -194,8 +195,11 @@ export class Feed {
 
   #rewind(step: number): void {
     this.rewinds = [...this.rewinds, step];
-    for (const [key, point] of this.#last) if (point.step >= step) this.#last.delete(key);
-    for (const curve of [...this.#wholes.values(), ...this.#parts.values()]) {
+    for (const [key, point] of this.#last) {
+      if (!isSystem(key) && point.step >= step) this.#last.delete(key);
+    }
+    for (const [key, curve] of [...this.#wholes, ...this.#parts]) {
+      if (isSystem(key)) continue; // The machine's metrics count intervals; time is not rewound.
       if (curve.pending) curve.pending.push({ rewind: step });
       else curve.series.rewind(step);
     }

@@ -59,7 +59,8 @@ def show(name: str, as_json: bool) -> None:
     server = connect()
     model = server.call(registry.GET, registry.Name(name)).registered_model
     quoted = name.replace("'", "\\'")
-    versions = server.call(registry.SEARCH_VERSIONS, registry.SearchVersions(f"name='{quoted}'")).model_versions
+    search = registry.SearchVersions(f"name='{quoted}'", order_by=["version_number DESC"])
+    versions = server.call(registry.SEARCH_VERSIONS, search).model_versions
     if as_json:
         show.as_json({"model": model, "versions": versions})
         return
