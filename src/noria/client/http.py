@@ -134,6 +134,16 @@ class Server:
             self.close()
         return not answer.length
 
+    def stream(self, path: str, fields: dict[str, Any]) -> Iterator[bytes]:
+        """The lines of an answer that goes on until the server ends it. Nothing else may be asked here meanwhile."""
+        with self._request("GET", path + _query(fields), None, "") as answer:
+            try:
+                yield from answer
+            except (OSError, http.client.HTTPException) as error:
+                raise Unavailable(f"The server at {self.url} has gone ({_why(error)}).", "Is it being restarted?") from None
+            finally:
+                self.close()
+
     def tree(self, root: str, path: str = "") -> Iterator[str]:
         """The paths of all files below an artifact root, relative to the root."""
         where = artifacts.below(artifacts.inside(root), path)
