@@ -39,9 +39,11 @@ class Summary(Struct):
 def bring(server: Server, importer: ModuleType, source: str, experiment: str | None, progress: Progress) -> Summary:
     """Import all that a source has."""
     opened: Source = importer.open(source)
+    bringer = _Bringer(server, opened, experiment, progress)
     try:
-        return _Bringer(server, opened, experiment, progress).all()
+        return bringer.all()
     finally:
+        bringer.close()
         opened.close()
 
 
@@ -52,8 +54,8 @@ class _Bringer:
         self.server, self.source, self.experiment, self.progress = server, source, experiment, progress
         self.states: dict[str, str] = {}
         self.failures: Counter[str] = Counter()
-        self.done = 0
         self._own = local()
+        self._servers: list[Server] = []
 
     def all(self) -> Summary:
         total = self.source.total()
@@ -63,8 +65,7 @@ class _Bringer:
         with ThreadPoolExecutor(_HANDS) as hands:
             for batch in batches(self._placed(self.source.runs())):
                 self._runs(batch, hands)
-                self.done = len(self.states)
-                self.progress(min(self.done, total), total)
+                self.progress(min(len(self.states), total), total)
             for model in self.source.logged_models():
                 self._model(model, hands)
             for registered in self.source.registered():
@@ -77,6 +78,9 @@ class _Bringer:
         return (structs.replace(each, experiment=self.experiment) if self.experiment else each for each in runs)
 
     def _runs(self, batch: list[Run], hands: ThreadPoolExecutor) -> None:
+        batch = [
+            run for run in batch if self.states.get(run.fields.info.run_id) != "refused"
+        ]  # Parts of what is refused already.
         answer = self.server.call(wire.IMPORT, wire.Import(runs=batch))
         self._refused(answer.runs, "run")
         whole: dict[str, tuple[Run, Done]] = {}
@@ -130,7 +134,12 @@ class _Bringer:
         server: Server | None = getattr(self._own, "server", None)
         if server is None:
             server = self._own.server = Server(self.server.url, self.server.token, self.server.timeout)
+            self._servers.append(server)
         return server
+
+    def close(self) -> None:
+        for server in self._servers:
+            server.close()
 
     def _there(self, done: Done) -> dict[str, int]:
         """The files that the server has, with their sizes."""

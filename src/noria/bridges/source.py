@@ -11,7 +11,6 @@ from typing import Protocol
 from msgspec import UNSET, Struct
 
 from noria.types import Experiment, RunInfo, RunStatus
-from noria.types import Run as Fields
 from noria.wire import limits
 from noria.wire.imports import LoggedModel, Registered, Run, Series
 
@@ -83,10 +82,6 @@ def info(
     return RunInfo(run_id, run_id, name, "", user, status, start, artifact_uri, stage, UNSET if end is None else end)
 
 
-def bare(fields: RunInfo) -> Fields:
-    return Fields(fields)
-
-
 def key(name: str) -> str:
     """A name that MLflow takes, as near to this one as may be: what other libraries allow is more."""
     tidy = _FOREIGN.sub("_", name)
@@ -94,16 +89,16 @@ def key(name: str) -> str:
     return limits.cut("/".join(parts) or "_", limits.KEY)
 
 
-def local_files(root: Path, inside: str = "") -> Iterator[File]:
-    """The files below a folder; nothing is followed that is a link."""
+def local_files(root: Path, *, follow: bool = False) -> Iterator[File]:
+    """The files below a folder. follow: links to files too."""
     for path in sorted(root.rglob("*")):
-        if path.is_file() and not path.is_symlink():
-            name = path.relative_to(root).as_posix()
-            yield File(f"{inside}/{name}" if inside else name, path.stat().st_size, partial(_here, path))
+        if path.is_file() and (follow or not path.is_symlink()):
+            yield File(path.relative_to(root).as_posix(), path.stat().st_size, partial(here, path))
 
 
-def _here(path: Path, folder: Path) -> Path:
+def here(path: Path, folder: Path) -> Path:
+    """What fetches a file that is on this machine."""
     return path
 
 
-__all__ = ["File", "Importer", "LoggedModel", "Registered", "Run", "Series", "Source", "bare", "info", "key", "local_files"]
+__all__ = ["File", "Importer", "LoggedModel", "Registered", "Run", "Series", "Source", "here", "info", "key", "local_files"]

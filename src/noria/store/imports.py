@@ -37,7 +37,7 @@ def take(conn: Connection, request: wire.Import) -> wire.Imported:
     for each in request.experiments:
         _experiment(conn, each)
     known = _known(conn, [each.fields.info.run_id for each in request.runs])
-    done = [_tried(conn, each.fields.info.run_id, _run(each, known.get(each.fields.info.run_id))) for each in request.runs]
+    done = [_tried(conn, each.fields.info.run_id, _run(each, known)) for each in request.runs]
     logged = [_tried(conn, each.model.info.model_id, _logged_model(each)) for each in request.logged_models]
     registered = [result for each in request.registered for result in _registered(conn, each)]
     return wire.Imported(done, logged, registered)
@@ -73,11 +73,12 @@ def _experiment(conn: Connection, given: Experiment) -> int:
     return int(found)
 
 
-def _run(given: wire.Run, known: Row[Any] | None) -> Callable[[Connection], Done]:
-    return lambda conn: _new(conn, given) if known is None else _completed(conn, given, known)
+def _run(given: wire.Run, known: dict[str, Row[Any]]) -> Callable[[Connection], Done]:
+    run_id = given.fields.info.run_id
+    return lambda conn: _completed(conn, given, known[run_id]) if run_id in known else _new(conn, given, known)
 
 
-def _new(conn: Connection, given: wire.Run) -> Done:
+def _new(conn: Connection, given: wire.Run, known: dict[str, Row[Any]]) -> Done:
     info, data = given.fields.info, given.fields.data
     owner = _experiment(conn, Experiment("", given.experiment, "", "active", 0, 0))
     tags = {each.key: each.value for each in data.tags}
@@ -91,6 +92,7 @@ def _new(conn: Connection, given: wire.Run) -> Done:
     for series in given.series:
         metrics.append(conn, key.id, _points(series))
     _links(conn, given, key.id)
+    known[info.run_id] = runs.row(conn, info.run_id)  # It may come a second time: in parts, or from two places.
     return Done(info.run_id, "new", key.artifact_uri)
 
 

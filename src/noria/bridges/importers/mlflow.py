@@ -115,6 +115,7 @@ class Tracking(Source):
     def __init__(self, url: str) -> None:
         super().__init__()
         self._url, self._own = url, threading.local()
+        self._opened: list[Rest] = []
         self._bulk = True
         self._experiments = {
             each["experiment_id"]: each
@@ -127,7 +128,12 @@ class Tracking(Source):
         found: Rest | None = getattr(self._own, "rest", None)
         if found is None:
             found = self._own.rest = Rest(self._url)
+            self._opened.append(found)
         return found
+
+    def close(self) -> None:
+        for each in self._opened:
+            each.close()
 
     @cached_property
     def _listed(self) -> list[dict[str, Any]]:
