@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from noria.errors import Invalid
 from noria.store import experiments, registry, run_search, runs
 from noria.store.filters import AllOf, Comparison, Identifier, Node, Not
-from noria.store.schema import BEGINNING
 from noria.store.store import Store
 from noria.types import Dataset, DatasetInput, Metric, Param, Tag
 from noria.wire import experiments as experiments_wire
@@ -159,9 +158,7 @@ def ordered(every: Runs, order: list[tuple[Identifier, bool]]) -> list[str]:
             return 2 if value is None else 1 if value != value else 0
 
         with_value = [run for run in result if rank(run) == 0]
-        whole = left.kind == "metrics" or left.kind == "attributes"
-        with_value.sort(key=lambda run, values=values, whole=whole: values[id(run)] if whole else values[id(run)][:BEGINNING],
-                        reverse=not ascending)  # type: ignore[misc]  # fmt: skip
+        with_value.sort(key=lambda run, values=values: values[id(run)], reverse=not ascending)  # type: ignore[misc]
         result = [*with_value, *sorted((run for run in result if rank(run)), key=rank)]
     return [run["attributes"]["run_id"] for run in result]
 

@@ -37,7 +37,7 @@ from sqlalchemy.sql.selectable import Join
 
 from noria.errors import Invalid
 from noria.store import experiments, fields, filters, page, run_load
-from noria.store.fields import Field
+from noria.store.fields import Field, Indexed
 from noria.store.filters import Comparison, Identifier, Kind, Node
 from noria.store.page import Mark
 from noria.store.schema import BEGINNING, dataset, latest, param, run, tag
@@ -96,16 +96,19 @@ class _Start(Struct, frozen=True, eq=False):
 
 class _Term(Struct, frozen=True, eq=False):
     """One term of the order. rank is 0 for a value, 1 for NaN, 2 for nothing, which come in this order in either direction, and
-    None where there always is a value. joined is the row that the value is taken from, and how to find it."""
+    None where there always is a value. index: what the index has of it, if that may be less. joined: the row that the value is
+    taken from, and how to find it."""
 
     value: ColumnElement[Any]
     ascending: bool
     rank: ColumnElement[int] | None = None
+    index: ColumnElement[Any] | None = None
     joined: tuple[FromClause, ColumnElement[bool]] | None = None
 
     def order(self) -> list[ColumnElement[Any]]:
-        value = self.value.asc() if self.ascending else self.value.desc()
-        return [value] if self.rank is None else [self.rank, value]
+        terms = [self.value] if self.index is None else [self.index, self.value]
+        directed: list[ColumnElement[Any]] = [term.asc() if self.ascending else term.desc() for term in terms]
+        return directed if self.rank is None else [self.rank, *directed]
 
     def columns(self) -> list[ColumnElement[Any]]:
         return [literal_column("0") if self.rank is None else self.rank, self.value]
@@ -113,13 +116,18 @@ class _Term(Struct, frozen=True, eq=False):
     def behind(self, mark: Mark) -> ColumnElement[bool]:
         rank, value = mark
         later: ColumnElement[bool] = false() if self.rank is None else self.rank > literal_column(str(rank))
-        return later if value is None else or_(later, fields.compare(self.value, ">" if self.ascending else "<", value))
+        return later if value is None else or_(later, self.value > value if self.ascending else self.value < value)
 
     def level(self, mark: Mark) -> ColumnElement[bool]:
         rank, value = mark
         if value is not None:
-            return fields.compare(self.value, "=", value)
+            return self.value == value
         return false() if self.rank is None else self.rank == literal_column(str(rank))
+
+    def onwards(self, mark: Mark) -> ColumnElement[bool]:
+        """Behind or level, as a range that an index understands."""
+        column, value = self.value if self.index is None else self.index, mark[1]
+        return true() if self.rank is not None else column >= value if self.ascending else column <= value
 
 
 def search(conn: Connection, request: wire.Search) -> wire.Found:
@@ -226,9 +234,10 @@ def _count(tables: FromClause, where: ColumnElement[bool], most: int) -> ColumnE
 
 
 def _is_indexed(clause: Comparison) -> bool:
+    """Whether an index has all that is asked."""
     left = clause.left
     if left.kind in _TABLES:
-        return left.of == "last" and clause.op in ("=", "IN", "<", "<=", ">", ">=", "IS NOT")
+        return left.of == "last" and clause.op != "IS"
     return left.key == "run_id" and clause.op in ("=", "IN")
 
 
@@ -241,21 +250,12 @@ def _head(clause: Comparison) -> tuple[FromClause, ColumnElement[bool], ColumnEl
 
 
 def _held(own: FromClause, clause: Comparison) -> Iterator[ColumnElement[bool]]:
-    """What a clause asks of a value, as the index can answer it."""
+    """What a clause asks of a value."""
     if clause.value is None:
         return
-    if clause.left.kind == "metrics":
-        yield fields.test(Field(own.c.value), clause)
-        return
-    values: list[Any] = clause.value if isinstance(clause.value, list) else [clause.value]
-    yield _beginning(own).in_([value[:BEGINNING] for value in values])
-    if any(len(value) >= BEGINNING for value in values):
-        yield own.c.value.in_(values)
-
-
-def _beginning(own: FromClause) -> ColumnElement[str]:
-    """Of a param or tag: as much of its value as the index has. Of longer texts, that is what decides their order."""
-    return func.substr(own.c.value, literal_column("1"), literal_column(str(BEGINNING)))
+    if clause.left.kind != "metrics" and clause.op in ("=", "IN"):
+        yield Indexed(own.c.value).in_(clause.value if isinstance(clause.value, list) else [clause.value])
+    yield fields.test(Field(own.c.value, has_nan=clause.left.kind == "metrics"), clause)
 
 
 @cache
@@ -270,13 +270,18 @@ def _term(number: int, identifier: Identifier, ascending: bool) -> _Term:
         rank = case((field.column.is_(None), literal_column("2")), else_=literal_column("0")) if field.may_miss else None
         return _Term(field.column, ascending, rank)
     own = _alias(identifier.kind, number)
-    value = _ordered(own, identifier)
-    rank = case((own.c.run.is_(None), literal_column("2")), (value.is_(None), literal_column("1")), else_=literal_column("0"))
-    return _Term(value, ascending, rank, (own, and_(own.c.run == run.c.id, own.c.key == identifier.key)))
+    term = _plain(own, identifier, ascending)
+    rank = case(
+        (own.c.run.is_(None), literal_column("2")), (term.value.is_(None), literal_column("1")), else_=literal_column("0")
+    )
+    return _Term(term.value, ascending, rank, term.index, (own, and_(own.c.run == run.c.id, own.c.key == identifier.key)))
 
 
-def _ordered(own: FromClause, identifier: Identifier) -> ColumnElement[Any]:
-    return own.c[_METRIC[identifier.of]] if identifier.kind == "metrics" else _beginning(own)
+def _plain(own: FromClause, identifier: Identifier, ascending: bool) -> _Term:
+    """Where there is a value."""
+    if identifier.kind == "metrics":
+        return _Term(own.c[_METRIC[identifier.of]], ascending)
+    return _Term(own.c.value, ascending, index=Indexed(own.c.value))
 
 
 def _terms(order: Order) -> list[_Term]:
@@ -287,10 +292,10 @@ def _walk(conn: Connection, asked: _Question) -> Iterator[_Found]:
     """First the runs with a value, then those with NaN, then those with nothing, each read only if the page has room."""
     size, after = asked.size, asked.after
     (first, ascending), others = asked.order[0], _terms(asked.order[1:])
-    value = _ordered(_alias(first.kind, 0), first)
+    own = _alias(first.kind, 0)
     at = after[0][0] if after else 0
     for rank in (each for each in ((0, 1, 2) if first.kind == "metrics" else (0, 2)) if each >= at):
-        terms = others if rank else [_Term(value, ascending), *others]
+        terms = others if rank else [_plain(own, first, ascending), *others]
         behind = None if after is None or rank != at else after[1:] if rank else after
         found = _rows(conn, _ranked(asked, first, rank), terms, behind, size)
         yield from ((key, rank, None, *rest) for key, *rest in found) if rank else found
@@ -327,8 +332,7 @@ def _behind(terms: list[_Term], after: list[Mark]) -> Iterator[ColumnElement[boo
     for term, mark in zip(reversed(terms), reversed(after), strict=True):
         behind = or_(term.behind(mark), and_(term.level(mark), behind))
     yield behind
-    if terms[0].rank is None:  # The same once more, as a range that an index understands.
-        yield or_(terms[0].behind(after[0]), terms[0].level(after[0]))
+    yield terms[0].onwards(after[0])
 
 
 class _Across(Join):
