@@ -19,10 +19,10 @@ from noria.types import Dataset, DatasetInput, Metric, Param, Tag
 from noria.wire import runs as wire
 from tests.conftest import Running, require
 
-RUNS, SEARCHES = 200, 400
+RUNS, SEARCHES = 200, 200
 VALUES = [-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, math.nan]
 TEXTS = ["", "a", "A", "ab", "aB", "100%", "a_b", "[a]", "a*", "é", "0.1", "10", "9"]
-PATTERNS = ["a%", "%b", "_", "%", "A_", "%a%", "[a]", "a*", "a?", "10_\\%", "é", "É"]
+PATTERNS = ["a%", "%b", "_", "%", "A_", "%a%", "[a]", "a*", "a?", "10_%", "a\\b", "é", "É"]
 QUOTED = "params.`{0}`", 'param."{0}"', "parameters.{0}"
 
 
@@ -119,8 +119,8 @@ class Questions:
         ])  # fmt: skip
 
     def order(self) -> list[str]:
-        fields = ["metrics.m", "metric.`loss/val`", "metrics.`m n`", "params.p", "params.`deep.er`", "tags.`u v`", "tag.t", "start_time", "end_time",
-                  "attributes.status", "run_name", "user_id", "artifact_uri", "run_id", "attribute.created"]  # fmt: skip
+        fields = ["metrics.m", "metric.`loss/val`", "metrics.`m n`", "params.p", "params.`deep.er`", "tags.`u v`", "tag.t", self.chosen.choice(["start_time", "attribute.created"]), "end_time",
+                  "attributes.status", "run_name", "user_id", "artifact_uri", "run_id"]  # fmt: skip
         return [
             f"{field}{self.chosen.choice(['', ' ASC', ' DESC', ' desc'])}"
             for field in self.chosen.sample(fields, self.chosen.choice([0, 1, 1, 2]))
@@ -138,6 +138,8 @@ def both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any,
 
     made = Made(random.Random(11))
     theirs = SqlAlchemyStore(f"sqlite:///{tmp_path}/mlflow.db", "mlflow-artifacts:/")
+    with theirs.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA synchronous=OFF")  # Of the one connection that its pool lends.
     fill_theirs(theirs, made, monkeypatch)
     (tmp_path / "home").mkdir()
     store = Store(tmp_path / "home" / "noria.db")
@@ -164,7 +166,7 @@ def test_searches_find_what_mlflow_finds_in_its_order(both: tuple[Any, Any, Made
             questions.order(),
             (ViewType.ACTIVE_ONLY, ViewType.ALL, ViewType.DELETED_ONLY)[number % 3],
         )
-        size = questions.chosen.choice([5, 50, 1000])
+        size = questions.chosen.choice([10, 40])
 
         def search(store: Any, text: str = text, order: list[str] = order, view: Any = view, size: int = size) -> list[Any]:
             found, token = [], None
@@ -172,7 +174,7 @@ def test_searches_find_what_mlflow_finds_in_its_order(both: tuple[Any, Any, Made
                 page = store.search_runs(["0"], text, view, size, order, token)
                 found += [run.info.run_id for run in page]
                 token = page.token
-                if not token or len(found) > 100:
+                if not token or len(found) > 30:
                     return found
 
         wanted = search(theirs)

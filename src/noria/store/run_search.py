@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cache
 from hashlib import blake2b
-from itertools import islice
 from math import isqrt
 from typing import Any
 
@@ -78,6 +77,16 @@ _Found = Sequence[Any]
 """A run's key and its place in the order: rank and value for each term."""
 
 
+class _Question(Struct, frozen=True, eq=False):
+    """`size` runs of these experiments that match all parts of a filter, behind a place in an order."""
+
+    scope: ColumnElement[bool]
+    parts: list[Node]
+    order: Order
+    after: list[Mark] | None
+    size: int
+
+
 class _Start(Struct, frozen=True, eq=False):
     """Where a query begins: the first tables of its FROM, and what must hold."""
 
@@ -117,12 +126,12 @@ def search(conn: Connection, request: wire.Search) -> wire.Found:
     limit = page.size(request.max_results, 50_000)
     scope, parts = _scope(request), filters.parse(request.filter, NAMES)
     order = _complete(filters.order(request.order_by, NAMES))
-    question = _digest(request)
-    after = page.place(request.page_token, question, [_is_number(identifier) for identifier, _ in order])
+    name = _name(request)
+    after = page.place(request.page_token, name, [_is_number(identifier) for identifier, _ in order])
     if not request.experiment_ids:
         return wire.Found()
-    found = _page(conn, scope, parts, order, after, limit + 1)
-    more = page.mark(question, _place(found[limit - 1])) if len(found) > limit else ""
+    found = _page(conn, _Question(scope, parts, order, after, limit + 1))
+    more = page.mark(name, _place(found[limit - 1])) if len(found) > limit else ""
     return wire.Found(run_load.load(conn, [each[0] for each in found[:limit]]), more)
 
 
@@ -147,8 +156,8 @@ def _scope(request: wire.Search | wire.Count) -> ColumnElement[bool]:
     return and_(run.c.experiment.in_(sorted(ids)), true() if stage is None else run.c.lifecycle_stage == stage)
 
 
-def _digest(request: wire.Search) -> str:
-    """What a token belongs to; the size of the pages may change."""
+def _name(request: wire.Search) -> str:
+    """Of the search that a token belongs to; the size of its pages may change."""
     parts = (sorted(request.experiment_ids), request.filter, request.run_view_type, request.order_by)
     return blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
@@ -178,15 +187,13 @@ def _fields(key: ColumnElement[int]) -> fields.Fields:
     return field
 
 
-def _page(
-    conn: Connection, scope: ColumnElement[bool], parts: list[Node], order: Order, after: list[Mark] | None, size: int
-) -> Sequence[_Found]:
-    first = order[0][0]
+def _page(conn: Connection, asked: _Question) -> Sequence[_Found]:
+    first = asked.order[0][0]
     can_walk = first.kind != "attributes" and first.of == "last"
-    start = _narrow(conn, scope, parts, size) if can_walk or parts else None
+    start = _narrow(conn, asked.scope, asked.parts, asked.size) if can_walk or asked.parts else None
     if start is None and can_walk:
-        return list(islice(_walk(conn, scope, parts, order, after, size), size))
-    return _rows(conn, start or _all(scope, parts), _terms(order), after, size)
+        return list(_walk(conn, asked))
+    return _rows(conn, start or _all(asked.scope, asked.parts), _terms(asked.order), asked.after, asked.size)
 
 
 def _all(scope: ColumnElement[bool], parts: Sequence[Node]) -> _Start:
@@ -276,27 +283,31 @@ def _terms(order: Order) -> list[_Term]:
     return [_term(number, *each) for number, each in enumerate(order, 1)]
 
 
-def _walk(
-    conn: Connection, scope: ColumnElement[bool], parts: list[Node], order: Order, after: list[Mark] | None, size: int
-) -> Iterator[_Found]:
+def _walk(conn: Connection, asked: _Question) -> Iterator[_Found]:
     """First the runs with a value, then those with NaN, then those with nothing, each read only if the page has room."""
-    (first, ascending), others = order[0], _terms(order[1:])
-    own = _alias(first.kind, 0)
-    wanted = and_(own.c.key == first.key, scope, fields.condition(parts, _fields(own.c.run)))
-    present = _Start(_Across(own, run, own.c.run == run.c.id), wanted)
-    everything = _all(scope, parts)
-    absent = _Start(run, and_(everything.where, not_(exists().where(own.c.run == run.c.id, own.c.key == first.key))))
+    size, after = asked.size, asked.after
+    (first, ascending), others = asked.order[0], _terms(asked.order[1:])
+    value = _ordered(_alias(first.kind, 0), first)
     at = after[0][0] if after else 0
     for rank in (each for each in ((0, 1, 2) if first.kind == "metrics" else (0, 2)) if each >= at):
-        held = own.c.value.is_(None) if rank else own.c.value.is_not(None)
-        start = absent if rank == 2 else _Start(present.tables, and_(present.where, held))
-        terms = others if rank else [_Term(_ordered(own, first), ascending), *others]
+        terms = others if rank else [_Term(value, ascending), *others]
         behind = None if after is None or rank != at else after[1:] if rank else after
-        found = _rows(conn, start, terms, behind, size)
+        found = _rows(conn, _ranked(asked, first, rank), terms, behind, size)
         yield from ((key, rank, None, *rest) for key, *rest in found) if rank else found
         size -= len(found)
         if size <= 0:
             return
+
+
+def _ranked(asked: _Question, first: Identifier, rank: int) -> _Start:
+    """The runs of one rank: in the order of the index that has their values, or without any."""
+    own = _alias(first.kind, 0)
+    if rank == 2:
+        everything = _all(asked.scope, asked.parts)
+        return _Start(run, and_(everything.where, not_(exists().where(own.c.run == run.c.id, own.c.key == first.key))))
+    held = own.c.value.is_(None) if rank else own.c.value.is_not(None)
+    wanted = fields.condition(asked.parts, _fields(own.c.run))
+    return _Start(_Across(own, run, own.c.run == run.c.id), and_(own.c.key == first.key, held, asked.scope, wanted))
 
 
 def _rows(conn: Connection, start: _Start, terms: list[_Term], after: list[Mark] | None, size: int) -> Sequence[_Found]:
