@@ -40,7 +40,7 @@ from noria.store import experiments, fields, filters, page, run_load
 from noria.store.fields import Field, Indexed
 from noria.store.filters import Comparison, Identifier, Kind, Node
 from noria.store.page import Mark
-from noria.store.schema import BEGINNING, dataset, latest, param, run, tag
+from noria.store.schema import dataset, latest, param, run, tag
 from noria.wire import runs as wire
 
 NAMES = filters.Names(
