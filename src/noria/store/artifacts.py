@@ -206,10 +206,12 @@ class Disk:
                 with self._entered(folders) as folder:
                     # Renamed first: a folder goes as a whole, and what the server dies over is forgotten with what else is staged.
                     os.rename(name, gone, src_dir_fd=folder, dst_dir_fd=self.staging)
-                    self.sync(folder)
+                    try:
+                        self.sync(folder)
+                    finally:
+                        _remove(gone, self.staging)
             except (FileNotFoundError, NotADirectoryError):
-                return
-        _remove(gone, self.staging)
+                pass
 
     @contextmanager
     def _entered(self, folders: Iterable[str]) -> Iterator[int]:
