@@ -152,14 +152,13 @@ class Disk:
 
     def check(self, path: str) -> None:
         *folders, name = parts_of(path)
-        try:
-            with self._entered(folders) as folder:
-                if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-                    raise IsADirectoryError(errno.EISDIR, "a folder")
-        except FileNotFoundError:
-            pass  # It will be made.
-        except OSError as error:
-            raise _problem(path, error) from None
+        with _told(path):
+            try:
+                with self._entered(folders) as folder:
+                    if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                        raise IsADirectoryError(errno.EISDIR, "a folder")
+            except FileNotFoundError:
+                pass  # It will be made.
 
     def begin(self, path: str, size: int) -> Incoming:
         self.check(path)
@@ -181,39 +180,38 @@ class Disk:
 
     def open(self, path: str) -> Opened:
         *folders, name = parts_of(path)
-        try:
-            with self._entered(folders) as folder:
-                return _OnDisk(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder))
-        except (FileNotFoundError, NotADirectoryError):
-            raise NotFound(f"No such artifact: '{path[:200]}'.", "List the run's artifacts to see what there is.") from None
-        except OSError as error:
-            raise _problem(path, error) from None
+        with _told(path):
+            try:
+                with self._entered(folders) as folder:
+                    return _OnDisk(path, os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder))
+            except (FileNotFoundError, NotADirectoryError):
+                raise NotFound(f"No such artifact: '{path[:200]}'.", "List the run's artifacts to see what there is.") from None
 
     def list(self, path: str, relative_to: str = "") -> list[File]:
         below = path.removeprefix(limits.artifact_path(relative_to)).strip("/")
-        try:
-            with self._entered(parts_of(path) if path else []) as folder, os.scandir(folder) as entries:
-                kept = [entry for entry in entries if not entry.is_symlink() and (path or entry.name != STAGING)]
-                files = [_listed(entry, f"{below}/{entry.name}" if below else entry.name) for entry in kept]
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        except OSError as error:
-            raise _problem(path, error) from None
+        with _told(path):
+            try:
+                with self._entered(parts_of(path) if path else []) as folder, os.scandir(folder) as entries:
+                    kept = [entry for entry in entries if not entry.is_symlink() and (path or entry.name != STAGING)]
+                    files = [_listed(entry, f"{below}/{entry.name}" if below else entry.name) for entry in kept]
+            except (FileNotFoundError, NotADirectoryError):
+                return []
         return sorted(files, key=lambda file: file.path)
 
     def delete(self, path: str) -> None:
         *folders, name = parts_of(path)
         gone = _new("gone")
-        try:
-            with self._entered(folders) as folder:
-                # Renamed first: a folder goes as a whole, and what the server dies over is forgotten with what else is staged.
-                os.rename(name, gone, src_dir_fd=folder, dst_dir_fd=self.staging)
-                self.sync(folder)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        except OSError as error:
-            raise _problem(path, error) from None
-        _remove(gone, self.staging)
+        with _told(path):
+            try:
+                with self._entered(folders) as folder:
+                    # Renamed first: a folder goes as a whole, and what the server dies over is forgotten with what else is staged.
+                    os.rename(name, gone, src_dir_fd=folder, dst_dir_fd=self.staging)
+                    try:
+                        self.sync(folder)
+                    finally:
+                        _remove(gone, self.staging)
+            except (FileNotFoundError, NotADirectoryError):
+                pass
 
     @contextmanager
     def _entered(self, folders: Iterable[str]) -> Iterator[int]:
@@ -254,8 +252,16 @@ class _Placing:
         os.rename(self.staged, self.parts[-1], src_dir_fd=disk.staging, dst_dir_fd=folder)
         folders.changed.add(folder)
 
+    def attempt(self, step: Callable[[_Placing, Disk, _Folders], None], disk: Disk, folders: _Folders) -> None:
+        """One step, unless one before it failed. An error is this file's alone."""
+        if self.error is None:
+            try:
+                step(self, disk, folders)
+            except Exception as error:
+                self.fail(disk, error)
+
     def fail(self, disk: Disk, error: Exception) -> None:
-        self.error = error
+        self.error = self.error or error
         self._close()
         if self.data is not None:
             _remove(self.staged, disk.staging)
@@ -275,21 +281,17 @@ class _Placing:
 
 
 def _place_group(disk: Disk, group: list[_Placing]) -> None:
-    """Step by step for all, so that the disk is busy with the next file while one is waited for. An error is its file's alone."""
-    with _Folders(disk.root) as folders:
-        for step in (_Placing.write, _Placing.sync, _Placing.rename):
-            for each in group:
-                if each.error is None:
-                    try:
-                        step(each, disk, folders)
-                    except Exception as error:
-                        each.fail(disk, error)
-        try:
+    """Step by step for all, so that the disk is busy with the next file while one is waited for."""
+    try:
+        with _Folders(disk.root) as folders:
+            for step in (_Placing.write, _Placing.sync, _Placing.rename):
+                for each in group:
+                    each.attempt(step, disk, folders)
             for folder in folders.changed:
                 disk.sync(folder)
-        except OSError as error:
-            for each in group:
-                each.error = each.error or error
+    except OSError as error:  # It is everybody's: no folder can be opened, or one cannot be synced.
+        for each in group:
+            each.fail(disk, error)
     for each in group:
         each.answer()
 
@@ -325,46 +327,47 @@ class _Growing:
     """A large file that is being written to the staging folder."""
 
     def __init__(self, disk: Disk, path: str) -> None:
-        self._disk, self._path = disk, path
-        self.staged = disk.uploads.folder / _new("part")
-        self._file = os.open(self.staged, _NEW, 0o666)
+        self._disk, self._path, self._staged = disk, path, _new("part")
         self._size = self._given = 0
+        with _told(path):
+            self._file = os.open(self._staged, _NEW, 0o666, dir_fd=disk.staging)
 
     def write(self, blocks: Sequence[bytes]) -> None:
-        try:
+        with _told(self._path):
             self._size += _write_all(self._file, blocks)
-        except OSError as error:
-            raise _problem(self._path, error) from None
-        if self._size - self._given >= _WRITE_BACK:
-            _write_back(self._file, self._given, self._size - self._given)
-            self._given = self._size
+            if self._size - self._given >= _WRITE_BACK:
+                _write_back(self._file, self._given, self._size - self._given)
+                self._given = self._size
 
     def commit(self) -> None:
-        try:
+        with _told(self._path):
             self._disk.sync(self._file)
-        except OSError as error:
-            raise _problem(self._path, error) from None
-        self._disk.place(self._path, self.staged)
+        self._disk.place(self._path, self._disk.uploads.folder / self._staged)
         os.close(self._file)
 
     def abandon(self) -> None:
         os.close(self._file)
-        self.staged.unlink(missing_ok=True)
+        _remove(self._staged, self._disk.staging)
 
 
 class _OnDisk:
     """A file that is read."""
 
-    def __init__(self, file: int) -> None:
-        self._file, found = file, os.fstat(file)
+    def __init__(self, path: str, file: int) -> None:
+        self._path, self._file = path, file
+        try:
+            found = os.fstat(file)
+            if not stat.S_ISREG(found.st_mode):
+                raise IsADirectoryError(errno.EISDIR, "a folder")
+        except OSError:
+            os.close(file)
+            raise
         self.size, self.modified = found.st_size, found.st_mtime
         self.etag = f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}"
-        if not stat.S_ISREG(found.st_mode):
-            os.close(file)
-            raise IsADirectoryError(errno.EISDIR, "a folder")
 
     def read(self, start: int, size: int) -> bytes:
-        return os.pread(self._file, size, start)
+        with _told(self._path):
+            return os.pread(self._file, size, start)
 
     def close(self) -> None:
         os.close(self._file)
@@ -438,6 +441,14 @@ def _age(entry: os.DirEntry[str]) -> float:
         return time.time() - entry.stat(follow_symlinks=False).st_mtime
     except OSError:
         return 0  # Gone meanwhile.
+
+
+@contextmanager
+def _told(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _problem(path, error) from None
 
 
 def _problem(path: str, error: Exception) -> Exception:
