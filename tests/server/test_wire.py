@@ -330,7 +330,7 @@ REGISTRY = [
     ("POST registered-models/get-latest-versions", {"stages": ["foo"]}, "Invalid Model Version stage: foo."),
     ("POST model-versions/transition-stage", {"version": "1", "stage": "Archived", "archive_existing_versions": True},
      "because 'Archived' is not an Active stage"),
-    ("GET registered-models/search", {"order_by": ["creation_timestamp"]}, "Invalid order by key 'creation_timestamp' specified."),
+    ("GET registered-models/search", {"order_by": ["creation_timestamp"]}, "Invalid order by key 'creation_timestamp' specified"),
     ("GET registered-models/search", {"max_results": 1001}, "It must be at most 1000"),
 ]  # fmt: skip
 

@@ -22,9 +22,7 @@ from noria.wire import limits
 from noria.wire import runs as wire
 from noria.wire.fit import missing
 
-NAME_TAG = "mlflow.runName"
-HISTORY_TAG = "mlflow.log-model.history"
-CONTEXT_TAG = "mlflow.data.context"
+NAME_TAG, CONTEXT_TAG, HISTORY_TAG = "mlflow.runName", "mlflow.data.context", "mlflow.log-model.history"
 _BULK_RUNS, _SAMPLES = 100, 2500
 
 

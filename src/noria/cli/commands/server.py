@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     "--db", metavar="URL", help="A PostgreSQL for the state, as postgresql://user@host/name.", show_default="SQLite in the home"
 )
 @click.option(
+    "--artifacts",
+    metavar="PLACE",
+    help="Where artifacts are kept: a folder, or a URL such as s3://bucket/prefix.",
+    show_default="in the home",
+)
+@click.option(
     "--durability",
     type=click.Choice(["power", "process"]),
     help="What an answer survives: a power cut, or just the death of the server (faster).",
@@ -63,3 +69,27 @@ def stop(settings: Settings) -> None:
 
     url = stop(settings)
     click.echo(f"noria: stopped the server at {url}" if url else f"noria: no server runs for {settings.folder}", err=True)
+
+
+@command.command()
+@click.pass_obj
+def check(settings: object) -> None:
+    """Read all of this home's state, and say what is wrong with it.
+
+    One line for each finding, and exit code 1 if there is any. A server may be at work meanwhile; nothing is changed.
+    """
+    import sys
+
+    from noria.config import Settings
+    from noria.server import home
+    from noria.store.check import database_at, leftovers
+
+    assert isinstance(settings, Settings)
+    folder, count = settings.folder, 0
+    who = home.holder(folder)
+    parts = () if who is not None and who.here else leftovers(folder / "artifacts")
+    for finding in (*database_at(settings.db or folder / "noria.db"), *parts):
+        click.echo(finding)
+        count += 1
+    click.echo(f"noria: {count or 'no'} finding{'' if count == 1 else 's'} in {folder}", err=True)
+    sys.exit(1 if count else 0)
