@@ -83,8 +83,12 @@ def test_files_are_shown_as_what_they_are(server: Any, browser: Any, logged: dic
     browser.execute_script("document.querySelectorAll('.tree details').forEach(one => one.open = true)")
     until(lambda: any("hello.txt" in name for name in texts(browser, '[data-testid="file"]')))
     for name, kind, shown in (
-        ("hello.txt", "text", "hello"), ("config.json", "text", '"a": ['), ("table.json", "table", "label"), ("black.png", "image", "")
-    ):  # fmt: skip
+        ("hello.txt", "text", "hello"),
+        ("empty.txt", "text", "empty.txt"),
+        ("config.json", "text", '"a": ['),
+        ("table.json", "table", "label"),
+        ("black.png", "image", ""),
+    ):
         files = browser.find_elements("css selector", '[data-testid="file"]')
         browser.execute_script("arguments[0].click()", next(file for file in files if name in file.text))
         view = find(browser, f'[data-testid="file-view"][data-kind="{kind}"]')

@@ -87,6 +87,8 @@ class _Watched:
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
         self._seen: dict[str, Metric] = {}
+        self._doubtful: set[str] = set()
+        """Metrics of which the stream may still bring what was read already; the first news of one is the end of that."""
         self._began = False
 
     def listen(self, connect: Callable[[], Server]) -> Iterator[Heard]:
@@ -94,12 +96,9 @@ class _Watched:
         ask, lines = connect(), connect().stream(live.WATCH, {"run_id": self._run_id})
         next(lines, b"")  # The server's greeting: from here on nothing is missed.
         yield from self._catch_up(ask)
-        doubtful = True  # The stream may still bring what was read just now; its first news is the end of that.
         for event in (_decode(line[5:]) for line in lines if line.startswith(b"data:")):
             if event.type == "log":
-                points = [point for point in event.metrics if not doubtful or self._is_later(point)]
-                doubtful = doubtful and not points
-                yield from self._tell(points)
+                yield from self._tell([point for point in event.metrics if self._is_news(point)])
             elif event.type == "rewind" and event.step is not None:
                 self._rewind(event.step)
                 yield Rewound(event.step)
@@ -107,7 +106,6 @@ class _Watched:
                 run = self._get(ask)
                 if event.type == "again" or run.info.status in _OVER:
                     yield from self._catch_up(ask)
-                    doubtful = True
                 else:
                     yield run
 
@@ -121,6 +119,7 @@ class _Watched:
             self._seen, self._began = {metric.key: metric for metric in run.data.metrics}, True
         missed = [point for metric in run.data.metrics if self._is_later(metric) for point in self._since(ask, metric)]
         yield from self._tell(sorted(missed, key=lambda point: (point.timestamp, point.step)))
+        self._doubtful = set(self._seen)
         yield run
 
     def _since(self, ask: Server, metric: Metric) -> list[Metric]:
@@ -129,6 +128,12 @@ class _Watched:
         p = ask.call(runs.CURVE, runs.Curve(self._run_id, metric.key, start_step=begin))
         points = [Metric(metric.key, v, t, s) for s, v, t in zip(p.steps, p.values, p.timestamps, strict=True)]
         return [point for point in points if self._is_later(point)]
+
+    def _is_news(self, point: Metric) -> bool:
+        if point.key in self._doubtful and not self._is_later(point):
+            return False
+        self._doubtful.discard(point.key)
+        return True
 
     def _is_later(self, point: Metric) -> bool:
         known = self._seen.get(point.key)
