@@ -23,7 +23,7 @@ from noria.errors import Unavailable
 from noria.types import Metric
 from noria.wire import runs
 from tests.conftest import Running, require, until
-from tests.faults import SMALL, Logger, Shipper, check, latest, new_run, refused
+from tests.clients import SMALL, Logger, Shipper, check, latest, new_run, refused
 
 EVERY = bool(os.environ.get("NORIA_FAULT_EVERY"))
 """Each N in turn, not just some: for a night."""
