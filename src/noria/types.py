@@ -38,17 +38,18 @@ def clamped(value: float) -> Number:
     return math.copysign(sys.float_info.max, value) if math.isinf(value) else number(value)
 
 
-class Tag(Struct, frozen=True):
+# What batches are made of refuses unknown names, so that a body in other spellings is seen by the fast decoder (see wire.endpoint).
+class Tag(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     key: Name
     value: str = ""
 
 
-class Param(Struct, frozen=True):
+class Param(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     key: Name
     value: str = ""
 
 
-class Metric(Struct, frozen=True, gc=False):
+class Metric(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """One point. `model_id` and the data set are those that it is about; `run_id` stands where the points of several runs do."""
 
     key: Name

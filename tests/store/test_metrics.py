@@ -58,7 +58,7 @@ def compact(store: Store, run: int) -> None:
     store.write(lambda conn: metrics.compact(conn, run, metrics.folded(conn))).result()
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(STEP, max_size=12))
 def test_readers_see_the_points_that_hold_each_once_in_order(store: Store, steps: list[object]) -> None:
     uuid, run = new_run(store)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import quote
 
 from msgspec import Struct
 
@@ -25,6 +26,7 @@ from noria.client import disk
 from noria.client.http import Server
 from noria.door import job_token
 from noria.errors import NoriaError, Unavailable
+from noria.jobs import carry
 from noria.jobs.dialect import Dialect, Seen
 from noria.jobs.folder import Folder
 from noria.jobs.submit import folder_of, submit
@@ -92,6 +94,8 @@ class Agent:
         self._stop.set()
         self._wake.set()
         self._thread.join(5)
+        if not self._thread.is_alive():
+            self.server.close()
 
     def flush(self, timeout: float) -> bool:
         """Wait for a pass that began after this call: what lay in the spools by now is shipped then."""
@@ -166,7 +170,7 @@ class Agent:
     def _submit(self, job: Job) -> None:
         dialect, folder = SCHEDULERS.get(job.spec.scheduler), folder_of(self.home, job.id)
         try:
-            scheduler_id = submit(job, folder, dialect, self._job_env(job), self._run)
+            scheduler_id = submit(job, folder, dialect, self._job_env(job, folder), self._run)
         except (Unavailable, OSError) as error:
             sentence = (
                 error.message
@@ -181,14 +185,19 @@ class Agent:
             return
         self._report(job, wire.Report(job.id, "SUBMITTED", folder=str(folder.path), scheduler_id=scheduler_id, reason=""))
 
-    def _job_env(self, job: Job) -> dict[str, str]:
-        """What an unmodified mlflow script needs; on a cluster's node a loopback address would lead nowhere."""
-        env = {"NORIA_HOME": str(self.home)}
-        if job.spec.scheduler == "local":
-            env |= {"MLFLOW_TRACKING_URI": self.server.url, "NORIA_SERVER": self.server.url, "MLFLOW_RUN_ID": job.run_id}
-            token = job_token(self.server.token, job.id)
-            env |= {"MLFLOW_TRACKING_TOKEN": token, "NORIA_TOKEN": token}
-        return env
+    def _job_env(self, job: Job, folder: Folder) -> dict[str, str]:
+        """What makes Noria's and mlflow's clients work in the job, whichever environment it has.
+
+        An unmodified mlflow script speaks to the server from this machine; on a cluster's node, where a loopback address would
+        lead nowhere and there may be no network at all, to the job's spools.
+        """
+        env = {"NORIA_HOME": str(self.home), "MLFLOW_RUN_ID": job.run_id, "MLFLOW_EXPERIMENT_NAME": job.spec.experiment}
+        env |= {carry.VARIABLE: str(carry.carry(self.home))}
+        if job.spec.scheduler != "local":
+            return env | {"MLFLOW_TRACKING_URI": f"noria-spool://{quote(str(folder.spool))}"}
+        token = job_token(self.server.token, job.id)
+        here = {"MLFLOW_TRACKING_URI": self.server.url, "NORIA_SERVER": self.server.url}
+        return env | here | {"MLFLOW_TRACKING_TOKEN": token, "NORIA_TOKEN": token}
 
     def _report(self, job: Job, report: wire.Report) -> None:
         """Tell the server, and take its word for what the job is now."""

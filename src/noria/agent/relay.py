@@ -31,6 +31,7 @@ _TRIES = 8
 """How often a file is offered to a server that fails at it, with pauses that double."""
 _PAUSE = 5.0
 """Seconds before a spool that was refused is offered again."""
+_HEADER = wire.Header.__struct_config__.tag
 _FILES = {wire.Artifact.__struct_config__.tag, wire.ModelArtifact.__struct_config__.tag}
 
 
@@ -88,9 +89,10 @@ class Relay:
             return False
 
     def left(self, path: Path) -> int:
-        """Bytes of this spool that are not on the server, as far as is known."""
+        """Bytes of this spool that are not on the server, as far as is known; 0 if another relay has put it aside."""
         known = self._known.get(path)
-        return path.stat().st_size - (min(known.offset, path.stat().st_size) if known is not None and known.header.format else 0)
+        there = known.offset if known is not None and known.header.format else 0
+        return max(0, path.stat().st_size - there) if path.exists() else 0
 
     def retries(self, path: Path) -> bool:
         """Whether a file of this spool is being offered again to a server that failed at it."""
@@ -122,6 +124,8 @@ class Relay:
             self._complain(path, error.message)
             if (known := self._known.get(path)) is not None:
                 known.not_before = max(known.not_before, time.monotonic() + _PAUSE)
+        except FileNotFoundError:
+            pass  # Another relay has put it aside.
         except OSError as error:
             self._complain(path, f"it cannot be read ({error.strerror}).")
         return False
@@ -136,7 +140,7 @@ class Relay:
             if piece.frames:
                 self._send(path, known, piece)
             elif self._is_final(known, piece, over):
-                self._pass_over(fd, path, known, piece)
+                self._set_aside(fd, path, known, piece)
             else:
                 break
         return True
@@ -175,13 +179,13 @@ class Relay:
         frames = piece.frames[known.offset - piece.start : stop]
         if not frames:
             return True
-        known.offset = self._call(known, frames, known.offset + len(frames))
-        self.told(Done(path, known.header.run_id, len(frames), sum(1 for _ in wire.tagged(frames))))
+        self._call(known, frames, known.offset + len(frames))
+        self.told(Done(path, known.header.run_id, len(frames), sum(tag != _HEADER for tag, _, _ in wire.tagged(frames))))
         return known.offset == piece.start + stop
 
-    def _call(self, known: Known, frames: bytes, end: int, damaged: str = "") -> int:
-        known.damaged_since = 0.0
-        return self.server.call(wire.SHIP, wire.Ship(known.header.spool_id, known.offset, frames, end, damaged)).offset
+    def _call(self, known: Known, frames: bytes, end: int, damaged: str = "") -> None:
+        request = wire.Ship(known.header.spool_id, known.offset, frames, end, damaged)
+        known.offset, known.damaged_since = self.server.call(wire.SHIP, request).offset, 0.0
 
     def _upload(self, path: Path, known: Known, record: wire.Artifact | wire.ModelArtifact) -> None:
         """The file goes first: once the record is on the server, so is what it speaks of."""
@@ -217,8 +221,8 @@ class Relay:
         known.damaged_since = known.damaged_since or time.monotonic()
         return known.header.host == socket.gethostname() or time.monotonic() - known.damaged_since > _PATIENCE
 
-    def _pass_over(self, fd: int, path: Path, known: Known, piece: Piece) -> None:
-        """Set damage aside and tell the server where the spool goes on. A header goes with it if the first was in there."""
+    def _set_aside(self, fd: int, path: Path, known: Known, piece: Piece) -> None:
+        """Keep damage in a file of its own, report it, and go on behind it."""
         aside = path.with_suffix(f".{piece.start}.damaged")
         size, where = piece.end - piece.start, "all before them is" if piece.last else "all before and after them is"
         try:
@@ -226,9 +230,8 @@ class Relay:
             kept = f"they are kept in {aside.name}"
         except OSError as error:
             kept = f"they stay where they are ({aside.name} cannot be written: {error.strerror})"
-        frames = wire.frame(known.header) if known.offset == 0 else b""
-        note = f"{size} bytes at {piece.start} of spool {known.header.spool_id[:8]}"
-        known.offset = self._call(known, frames, piece.end, note)
+        header = wire.frame(known.header) if known.offset == 0 else b""  # Damaged too; without one nothing can begin.
+        self._call(known, header, piece.end, f"{size} bytes at {piece.start} of spool {known.header.spool_id[:8]}")
         which = f"its last {size} bytes" if piece.last else f"{size} bytes at {piece.start}"
         self._complain(path, f"{which} were damaged; {where} saved, {kept}.")
         self.told(Done(path, known.header.run_id, 0, 0, size))

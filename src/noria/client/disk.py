@@ -36,17 +36,12 @@ def write(fd: int, data: bytes | bytearray) -> int:
         return 0
 
 
-def take_back(fd: int, fragment: bytes | bytearray) -> None:
-    """Cut off the beginning of a frame that the disk did not take whole.
-
-    If it is not the file's end, because another thread has written meanwhile or the disk fails, it stays: readers pass it over.
-    """
+def is_at_end(fd: int, data: bytes | bytearray) -> bool:
+    """Whether the file ends with these bytes, or with them and what others wrote in the moment since."""
     try:
-        start = size(fd) - len(fragment)
-        if fragment and read(fd, start, len(fragment)) == fragment:
-            os.ftruncate(fd, start)
+        return data in read(fd, max(0, size(fd) - len(data) - 4096), len(data) + 4096)
     except OSError:
-        pass
+        return False
 
 
 def read(fd: int, start: int, count: int) -> bytes:
@@ -59,12 +54,12 @@ def read(fd: int, start: int, count: int) -> bytes:
 
 
 def append(path: Path, data: bytes) -> None:
-    """Add to a file whose writer is dead; it is on the disk when this returns. What came only in part is taken back."""
-    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    """Add to a file whose writer is dead; it is on the disk when this returns. What came only in part is cut off again."""
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     try:
-        written = os.write(fd, data)
-        if written != len(data):
-            take_back(fd, data[:written])
+        before = size(fd)
+        if os.write(fd, data) != len(data):
+            os.ftruncate(fd, before)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         os.fsync(fd)
     finally:

@@ -20,6 +20,7 @@ from pathlib import Path
 from struct import Struct
 from time import time
 from types import TracebackType
+from typing import TYPE_CHECKING
 from uuid import uuid4
 from zlib import crc32
 
@@ -48,6 +49,9 @@ from noria.wire.spools import (
     too_long,
 )
 
+if TYPE_CHECKING:
+    from noria.client.system import Recorder
+
 _stack: list[ActiveRun] = []
 _lock = threading.RLock()
 
@@ -66,7 +70,7 @@ _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.
 class ActiveRun:
     """A run that this process writes to; also a context manager that ends it."""
 
-    def __init__(self, run_id: str, folder: Path, *, in_job: bool = False) -> None:
+    def __init__(self, run_id: str, folder: Path, *, in_job: bool = False, system_metrics: bool = False) -> None:
         self.run_id = run_id
         self._in_job = in_job
         self._pid = os.getpid()
@@ -82,6 +86,21 @@ class ActiveRun:
         except OSError as error:
             raise Unavailable(f"The spool folder {folder} cannot be written ({error.strerror}).",
                               "Free some space, or set NORIA_HOME to another folder.") from None  # fmt: skip
+        self._recorder = self._record_system() if system_metrics and not in_job else None
+
+    def _record_system(self) -> Recorder | None:
+        interval = config.load().system_metrics_interval
+        if interval <= 0:
+            return None
+        from noria.client import gpus
+        from noria.client.system import Recorder, Sampler
+
+        return Recorder(Sampler(Path.cwd(), gpus.reader()), self.spool.append, interval, time())
+
+    @property
+    def info(self) -> ActiveRun:
+        """Scripts written for mlflow read `run.info.run_id`."""
+        return self
 
     def _append(self, record: Record) -> None:
         self.spool.append(record)
@@ -127,6 +146,8 @@ class ActiveRun:
         """Ends the run; in a job the exit code decides instead, so only the spool is closed."""
         if self._pid != os.getpid():
             return  # A forked child shares the spool but not the run's end.
+        if self._recorder is not None:
+            self._recorder.stop()
         if not self._in_job:
             self._append(End(status, now()))
         self.spool.close()
@@ -183,10 +204,12 @@ def start_run(
     experiment: str = "",
     tags: Mapping[str, object] | None = None,
     nested: bool = False,
+    system_metrics: bool = False,
 ) -> ActiveRun:
     """Start a run, or go on with the one of this id; in a job, attach to the job's run.
 
-    Raises Invalid if one is active already and `nested` is not given.
+    system_metrics: also log what CPU, memory, disk, network and GPUs do, every NORIA_SYSTEM_METRICS_INTERVAL seconds (10); in a
+    job the launcher does this anyway. Raises Invalid if one is active already and `nested` is not given.
     """
     with _lock:
         if _stack and not nested:
@@ -195,7 +218,9 @@ def start_run(
             )
         attach = _job_run() if not _stack and run_id is None else ""
         parent = _stack[-1].run_id if _stack else ""
-        run = ActiveRun(attach or limits.run_id(run_id or uuid4().hex), spool_folder(), in_job=bool(attach))
+        run = ActiveRun(
+            attach or limits.run_id(run_id or uuid4().hex), spool_folder(), in_job=bool(attach), system_metrics=system_metrics
+        )
         labels = {"mlflow.parentRunId": parent} if parent else {}
         if not attach:
             user, source = whoami(), os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else ""
@@ -286,7 +311,7 @@ def _checked(metrics: Mapping[str, object]) -> dict[str, float]:
 def _again(data: bytes, written: int) -> None:
     """There was no run, or its disk took only so many bytes: the spool tries once more, or holds it and all that follows."""
     run = _current()
-    run.spool.add(data, written)
+    run.spool.rest(data, written)
     _activate(run)
 
 

@@ -43,14 +43,15 @@ def piece(fd: int, start: int) -> Piece | None:
 
 def _damage(fd: int, start: int, data: bytes) -> Piece:
     """The stretch without a whole frame that begins at `start`; `data` is what lies there, enough for any frame in its first BATCH."""
-    at, skip = start, 1
+    at, skip, step = start, 1, BATCH
     while True:
-        found = resume(data, skip, BATCH)
+        found = resume(data, skip, step)
         if found >= 0:
             return Piece(start, at + found, b"")
-        if len(data) <= BATCH:
+        if len(data) <= step:
             return Piece(start, at + len(data), b"", last=True)
-        at, skip, data = at + BATCH, 0, disk.read(fd, at + BATCH, BATCH + LIMIT + FRAME.size)
+        at, skip, step = at + step, 0, LIMIT
+        data = disk.read(fd, at, step + LIMIT + FRAME.size)
 
 
 def pieces(fd: int) -> Iterator[Piece]:
@@ -95,6 +96,18 @@ def ended(fd: int) -> bool:
         last = [-1, *(tag for tag, _, _ in tagged(tail[at : at + size]))][-1]
         at = at + size if size else resume(tail, at + 1)
     return at == len(tail) and last in _ENDS
+
+
+def below(folder: Path) -> list[Path]:
+    """The spools in a job's folder, a folder of spools or jobs, or a home; or the one spool that `folder` is. [] if there are none."""
+    if folder.is_file():
+        return [folder]
+    return sorted(path for pattern in ("", "spool/", "*/spool/", "jobs/*/spool/") for path in folder.glob(f"{pattern}*.spool"))
+
+
+def is_over(path: Path) -> bool:
+    """Whether a spool is that of a job that has ended."""
+    return (path.parent.parent / "exit.json").exists()
 
 
 def began(fd: int) -> bool:

@@ -36,47 +36,53 @@ class Spool:
         self.fd = disk.create(self.path)
         self.held = bytearray()
         self.lost = self._told = 0
-        self._said = False
+        self._part = 0
+        self._said: set[str] = set()
         self._lock = threading.Lock()
-        self.add(frame(header) * 2)  # Twice, because everything else hangs on it.
+        for _ in range(2):  # Because everything else hangs on it.
+            self.append(header)
 
     def append(self, record: Record) -> None:
         """Write one record. Never raises for the disk's sake: what it does not take is held and tried again."""
         self.add(frame(record))
 
-    def add(self, data: bytes, written: int = 0) -> None:
-        """The same for whole frames, of which the disk has taken `written` bytes."""
-        if not written and not self.held:
-            written = disk.write(self.fd, data)
-            if written == len(data):
-                return
-        with self._lock:
-            if 0 < written < len(data):
-                disk.take_back(self.fd, data[:written])
-            self._hold(data)
-            self._flush()
+    def add(self, data: bytes) -> None:
+        """The same for a frame."""
+        written = 0 if self.held else disk.write(self.fd, data)
+        if written != len(data):
+            self.rest(data, written)
 
-    def _hold(self, data: bytes) -> None:
-        if not self._said:
-            self._said = True
-            _say(
-                f"The disk of the spool {self.path} is full or gone: up to {_HOLD >> 20} MiB of records are held in memory and "
-                "written when there is room. Free some space; training goes on."
-            )
-        if len(self.held) + len(data) <= _HOLD:
-            self.held += data
-            return
-        if not self.lost:
-            _say(f"The spool {self.path} holds {_HOLD >> 20} MiB in memory and can hold no more: records are lost from now on.")
-        self.lost += sum(1 for _ in tagged(data))
+    def rest(self, data: bytes, written: int) -> None:
+        """Write the rest of a frame of which the disk has taken `written` bytes, or hold it."""
+        with self._lock:
+            if len(self.held) + len(data) > _HOLD:
+                self._say_once(f"The spool {self.path} can hold no more than {_HOLD >> 20} MiB: records are lost from now on.")
+                self.lost += 1
+            else:
+                self._part = self._part if self.held else written
+                self.held += data
+            self._flush()
+            if self.held:
+                self._say_once(
+                    f"The disk of the spool {self.path} is full or gone: up to {_HOLD >> 20} MiB of records are held in memory and "
+                    "written when there is room. Free some space; training goes on."
+                )
+
+    def _say_once(self, sentence: str) -> None:
+        if sentence not in self._said:
+            self._said.add(sentence)
+            _say(sentence)
 
     def _flush(self) -> None:
-        """Write what is held, as far as the disk takes it; a part of a frame is taken back, so that what follows stays readable."""
+        """Write what is held, as far as the disk takes it."""
         while self.held:
+            if self._part:
+                if not self._complete():
+                    return
+                continue
             written = disk.write(self.fd, self.held)
             size = whole(self.held[:written])
-            if size < written:
-                disk.take_back(self.fd, self.held[size:written])
+            self._part = written - size
             del self.held[:size]
             if not size:
                 return
@@ -84,6 +90,22 @@ class Spool:
             self._told = self.lost
             self.held += frame(Tags({LOST: f"{self.lost} records or files, for which a full disk had no room"}))
             self._flush()
+
+    def _complete(self) -> bool:
+        """Write what is missing of the first frame, of which a part is on the disk; False if the disk does not take it all.
+
+        Another thread that was about to write may have come in between. Then the frame is written again as a whole, and readers
+        pass over the parts; nothing is ever cut off, since that could be somebody else's record.
+        """
+        _, _, end = next(tagged(self.held))
+        first = self.held[:end]
+        self._part += disk.write(self.fd, first[self._part :])
+        if self._part < end:
+            return False
+        self._part = 0
+        if disk.is_at_end(self.fd, first):
+            del self.held[:end]
+        return True
 
     def lose(self, what: str) -> None:
         """Something could not be kept for want of room: say it, and count it."""

@@ -9,11 +9,12 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, delete, exists, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Text, cast, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from noria.errors import AlreadyExists, Invalid, NotFound
-from noria.store import filters, page, rows
+from noria.store import fields, filters, page, rows
+from noria.store.fields import Field
 from noria.store.schema import dataset, experiment, experiment_tag, run
 from noria.types import DatasetInput, Experiment, Tag
 from noria.wire import artifacts, limits
@@ -141,37 +142,41 @@ def _load(conn: Connection, found: list[Row[Any]]) -> list[Experiment]:
     ]  # fmt: skip
 
 
+NAMES = filters.Names(texts=("name", "experiment_id"), numbers=("creation_time", "last_update_time"))
+_ATTRIBUTES = {
+    "name": Field(experiment.c.name),
+    "experiment_id": Field(cast(experiment.c.id, Text)),
+    "creation_time": Field(experiment.c.creation_time),
+    "last_update_time": Field(experiment.c.last_update_time),
+}
+
+
 def search(conn: Connection, request: wire.Search) -> wire.Found:
     limit, start = page.size(request.max_results, 50_000), page.offset(request.page_token)
-    query = select(experiment).where(filters.where(request.filter, _resolve))
+    query = select(experiment).where(fields.condition(filters.parse(request.filter, NAMES), _field))
     if request.view_type != "ALL":
         query = query.where(experiment.c.lifecycle_stage == ("active" if request.view_type == "ACTIVE_ONLY" else "deleted"))
-    for identifier, ascending in filters.order(request.order_by):
-        column = _attribute(identifier)
-        query = query.order_by(column.asc() if ascending else column.desc())
-    query = query.order_by(experiment.c.creation_time.desc(), experiment.c.id).offset(start).limit(limit + 1)
+    query = query.order_by(*_order(request.order_by)).offset(start).limit(limit + 1)
     found = list(conn.execute(query))
     return wire.Found(_load(conn, found[:limit]), page.token(start + limit) if len(found) > limit else "")
 
 
-def _attribute(identifier: filters.Identifier) -> ColumnElement[Any]:
-    columns: dict[str, ColumnElement[Any]] = {
-        "name": experiment.c.name, "experiment_id": experiment.c.id, "creation_time": experiment.c.creation_time,
-        "last_update_time": experiment.c.last_update_time,
-    }  # fmt: skip
-    if identifier.kind != "attributes" or identifier.key not in columns:
-        raise filters.unknown(identifier, list(columns))
-    return columns[identifier.key]
+def _order(entries: list[str]) -> list[ColumnElement[Any]]:
+    """Newest first, and of equals the lower id; in an order that was asked for, the higher id."""
+    if not entries:
+        return [experiment.c.creation_time.desc(), experiment.c.id.asc()]
+    terms: list[ColumnElement[Any]] = []
+    for identifier, ascending in filters.order(entries, NAMES):
+        field = Field(experiment.c.id) if identifier.key == "experiment_id" else _field(identifier)
+        terms += field.order(ascending=ascending)
+    return [*terms, experiment.c.id.desc()]
 
 
-def _resolve(clause: filters.Comparison) -> ColumnElement[bool]:
-    if clause.left.kind == "tags":
-        value = filters.text_condition(experiment_tag.c.value, clause)
-        return exists().where(experiment_tag.c.experiment == experiment.c.id, experiment_tag.c.key == clause.left.key, value)
-    column = _attribute(clause.left)
-    return (
-        filters.number_condition(column, clause) if clause.left.key.endswith("_time") else filters.text_condition(column, clause)
-    )
+def _field(identifier: filters.Identifier) -> Field:
+    if identifier.kind == "attributes":
+        return _ATTRIBUTES[identifier.key]
+    own = experiment_tag.c
+    return Field(own.value, (own.experiment == experiment.c.id, own.key == identifier.key))
 
 
 def rename(conn: Connection, request: wire.Update) -> None:

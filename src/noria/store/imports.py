@@ -10,7 +10,7 @@ from msgspec import UNSET, structs
 from sqlalchemy import Connection, Row, exc, select, update
 
 from noria.errors import Invalid, NoriaError, NotFound
-from noria.store import experiments, logged_models, metrics, names, rows, runs, sources
+from noria.store import experiments, logged_models, metrics, names, rows, run_load, runs, sources
 from noria.store.schema import (
     alias,
     experiment,
@@ -59,7 +59,7 @@ def _runs(conn: Connection, given: Sequence[wire.Run]) -> list[Done]:
         each for each in given if new.get(each.fields.info.run_id) is not each
     ]  # A run may come in parts, or from two places.
     known |= _known(conn, [each.fields.info.run_id for each in rest if each.fields.info.run_id in new])
-    before = dict(zip(known, runs.load(conn, list(known.values())), strict=True))
+    before = dict(zip(known, run_load.load(conn, [each.id for each in known.values()]), strict=True))
     for each in given:
         own_id = each.fields.info.run_id
         if new.get(own_id) is each:
@@ -307,17 +307,17 @@ def give(conn: Connection, request: wire.Export) -> wire.Exported:
     """Whole runs in the order asked for, until there are enough points for one answer."""
     known = _known(conn, request.run_ids[: wire.RUNS])
     found: list[wire.Run] = []
-    names = dict(conn.execute(select(experiment.c.id, experiment.c.name)).tuples().all())
+    owners = dict(conn.execute(select(experiment.c.id, experiment.c.name)).tuples().all())
     count = 0
     for run_id in request.run_ids[: wire.RUNS]:
         if run_id not in known:
             raise NotFound(f"Run with id={run_id[:64]} not found", "`noria runs list` shows the runs there are.")
         if found and count > wire.POINTS:
             break
-        fields = runs.load(conn, [known[run_id]])[0]
+        fields = run_load.load(conn, [known[run_id].id])[0]
         series = [Series(key, own.values.tolist(), own.times.tolist(), own.steps.tolist())
                   for key, own in sorted(metrics.whole(conn, known[run_id].id).items())]  # fmt: skip
         count += sum(len(each.steps) for each in series)
         bare = structs.replace(fields, data=RunData([], fields.data.params, fields.data.tags))
-        found.append(wire.Run(names[known[run_id].experiment], bare, series))
+        found.append(wire.Run(owners[known[run_id].experiment], bare, series))
     return wire.Exported(found)

@@ -14,8 +14,9 @@ from msgspec import UNSET, to_builtins
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exists, insert, null, or_, select, update
 
 from noria.errors import Invalid, NotFound
-from noria.store import experiments, filters, names, page, rows
+from noria.store import experiments, fields, filters, names, page, rows
 from noria.store.experiments import now
+from noria.store.fields import Field
 from noria.store.schema import logged_model, logged_model_metric, logged_model_param, logged_model_tag
 from noria.types import Metric, Param, Tag, clamped
 from noria.wire import logged_models as wire
@@ -23,13 +24,17 @@ from noria.wire import logged_models as wire
 VERSIONS_TAG = "mlflow.modelVersions"
 _PENDING = "LOGGED_MODEL_PENDING"
 _model, _metric = logged_model, logged_model_metric
+NAMES = filters.Names(
+    texts=("name", "model_id", "model_type", "status", "source_run_id"),
+    numbers=("creation_timestamp", "last_updated_timestamp"),
+    kinds=("metrics", "params", "tags"),
+    aliases={"creation_time": "creation_timestamp", "creation_timestamp_ms": "creation_timestamp",
+             "last_updated_timestamp_ms": "last_updated_timestamp"},
+)  # fmt: skip
 _COLUMNS: dict[str, ColumnElement[Any]] = {
     "name": _model.c.name, "model_id": _model.c.id, "model_type": _model.c.model_type, "status": _model.c.status,
-    "source_run_id": _model.c.run, "experiment_id": _model.c.experiment, "artifact_location": _model.c.artifact_uri,
-    **dict.fromkeys(("creation_timestamp", "creation_timestamp_ms", "creation_time"), _model.c.creation_time),
-    **dict.fromkeys(("last_updated_timestamp", "last_updated_timestamp_ms"), _model.c.last_update_time),
+    "source_run_id": _model.c.run, "creation_timestamp": _model.c.creation_time, "last_updated_timestamp": _model.c.last_update_time,
 }  # fmt: skip
-_NUMERIC = {name for name in _COLUMNS if "_time" in name}
 _PAIRS = {"params": logged_model_param, "tags": logged_model_tag}
 
 
@@ -173,48 +178,39 @@ def search(conn: Connection, request: wire.Search) -> wire.Found:
 
 
 def _where(request: wire.Search) -> ColumnElement[bool]:
+    """The language that MLflow has for logged models is its own: comparisons with AND between them."""
+    complaint = "Invalid filter string"
+    try:
+        parts = filters.parse(request.filter, NAMES, complaint)
+    except Invalid as error:
+        message = error.message.replace("invalid comparator", "Invalid comparison operator")
+        raise Invalid(message if message.startswith(complaint) else f"{complaint}: {message}") from None
+    if not all(isinstance(part, filters.Comparison) for part in parts):
+        raise Invalid(
+            f"{complaint}: {request.filter[:200]!r}.", "Logged models are searched by comparisons with AND between them."
+        )
     datasets = [_on(each.dataset_name, each.dataset_digest) for each in request.datasets]
     on = or_(*datasets) if datasets else _on("", "")
-    by_metric = False
-
-    def resolve(clause: filters.Comparison) -> ColumnElement[bool]:
-        nonlocal by_metric
-        by_metric |= clause.left.kind == "metrics"
-        return _resolve(clause, on)
-
-    try:
-        condition = filters.where(request.filter, resolve)
-    except Invalid as error:
-        raise Invalid(f"Invalid filter string: {request.filter[:500]!r}. {error.message}") from None
-    if datasets and not by_metric:
+    condition = fields.condition(parts, lambda identifier: _field(identifier, on))
+    if datasets and "metrics" not in {each.kind for each in filters.identifiers(parts)}:
         return and_(condition, exists().where(_metric.c.model == _model.c.id, on))
     return condition
+
+
+def _field(identifier: filters.Identifier, on: ColumnElement[bool]) -> Field:
+    kind, key = identifier.kind, identifier.key
+    if kind == "attributes":
+        return Field(_COLUMNS[key])
+    if kind == "metrics":
+        return Field(_metric.c.value, (_metric.c.model == _model.c.id, _metric.c.key == key, on), has_nan=True)
+    table = _PAIRS[kind]
+    return Field(table.c.value, (table.c.model == _model.c.id, table.c.key == key))
 
 
 def _on(name: str, digest: str) -> ColumnElement[bool]:
     """Of points: that they were measured on this data set; all of them for ""."""
     said = [column == text for column, text in ((_metric.c.dataset_name, name), (_metric.c.dataset_digest, digest)) if text]
     return and_(_metric.c.key.is_not(null()), *said)
-
-
-def _resolve(clause: filters.Comparison, on: ColumnElement[bool]) -> ColumnElement[bool]:
-    kind, key = clause.left.kind, clause.left.key
-    numeric = kind == "metrics" or (kind == "attributes" and key in _NUMERIC)
-    allowed = ("<", "<=", ">", ">=", "=", "!=") if numeric else ("=", "!=", "LIKE", "ILIKE", "IN", "NOT IN", "IS", "IS NOT")
-    if clause.op not in allowed:
-        raise Invalid(f"Invalid comparison operator for {kind}.{key}: '{clause.op}'. Expected one of {allowed}.")
-    if kind == "metrics":
-        value = filters.number_condition(_metric.c.value, clause)
-        return exists().where(_metric.c.model == _model.c.id, _metric.c.key == key, value, on)
-    if kind in _PAIRS:
-        table = _PAIRS[kind]
-        present = and_(table.c.model == _model.c.id, table.c.key == key)
-        if clause.op in ("IS", "IS NOT"):
-            return exists().where(present) if clause.op == "IS NOT" else ~exists().where(present)
-        return exists().where(present, filters.text_condition(table.c.value, clause))
-    if kind != "attributes" or key not in _COLUMNS:
-        raise filters.unknown(clause.left, list(_COLUMNS))
-    return filters.number_condition(_COLUMNS[key], clause) if numeric else filters.text_condition(_COLUMNS[key], clause)
 
 
 def _ordered(query: Select[Any], entries: Sequence[wire.OrderBy]) -> Select[Any]:
@@ -227,8 +223,9 @@ def _ordered(query: Select[Any], entries: Sequence[wire.OrderBy]) -> Select[Any]
 
 def _sort_key(entry: wire.OrderBy) -> ColumnElement[Any]:
     kind, dot, key = entry.field_name.partition(".")
-    if not dot and kind in _COLUMNS:
-        return _COLUMNS[kind]
+    name = NAMES.aliases.get(kind, kind)
+    if not dot and name in _COLUMNS:
+        return _COLUMNS[name]
     if kind != "metrics":
         more = ". Only metrics are supported." if dot else f". It is one of {', '.join(_COLUMNS)}, or metrics.NAME."
         raise Invalid(f"Invalid order by field name: {entry.field_name}{more}")
@@ -246,16 +243,16 @@ _SAME = {
 
 def _token(request: wire.Search, start: int) -> str:
     """Where the next page begins, and of what."""
-    fields = {name: to_builtins(getattr(request, name)) for name in _SAME}
-    return base64.b64encode(json.dumps({"offset": start, **fields}).encode()).decode()
+    same = {name: to_builtins(getattr(request, name)) for name in _SAME}
+    return base64.b64encode(json.dumps({"offset": start, **same}).encode()).decode()
 
 
 def _offset(request: wire.Search) -> int:
     """Where this page begins; Invalid for a token of another search."""
     start = page.offset(request.page_token)
     if start:
-        fields = json.loads(base64.b64decode(request.page_token))
+        same = json.loads(base64.b64decode(request.page_token))
         for name, sentence in _SAME.items():
-            if fields.get(name) != to_builtins(getattr(request, name)):
+            if same.get(name) != to_builtins(getattr(request, name)):
                 raise Invalid(sentence, "Change nothing between two pages.")
     return start

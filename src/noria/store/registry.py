@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from msgspec import structs
-from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, exists, func, select, true, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from noria.errors import AlreadyExists, Invalid, NotFound
-from noria.store import filters, logged_models, page, rows, sources
+from noria.store import fields, filters, logged_models, page, rows, sources
 from noria.store.experiments import now
+from noria.store.fields import Field, Fields
 from noria.store.schema import alias, model_version, model_version_tag, registered_model, registered_model_tag
 from noria.store.sources import PROMPT_TAG
 from noria.types import STAGES, Alias, ModelVersion, RegisteredModel, Stage, Tag
@@ -133,64 +133,57 @@ def remove(conn: Connection, request: wire.Name) -> None:
     conn.execute(delete(_model).where(_model.c.id == row(conn, request.name).id))
 
 
-_MODEL_ORDER = {
-    "name": _model.c.name,
-    "timestamp": _model.c.last_update_time,
-    "last_updated_timestamp": _model.c.last_update_time,
+NAMES = filters.Names(
+    texts=("name",), numbers=("creation_timestamp", "last_updated_timestamp"), aliases={"timestamp": "last_updated_timestamp"}
+)
+_ATTRIBUTES = {
+    "name": Field(_model.c.name),
+    "creation_timestamp": Field(_model.c.creation_time),
+    "last_updated_timestamp": Field(_model.c.last_update_time),
 }
-_VERSION_ORDER = {
-    "name": _model.c.name, "version_number": _version.c.version, "creation_timestamp": _version.c.creation_time,
-    "last_updated_timestamp": _version.c.last_update_time,
-}  # fmt: skip
+ORDERS = filters.Names(texts=("name",), numbers=("last_updated_timestamp",), aliases=NAMES.aliases)
+"""MLflow orders models by these alone, and its clients expect to be told so."""
+_PROMPT = filters.Identifier("tags", PROMPT_TAG)
 
 
 def search(conn: Connection, request: wire.Search) -> wire.Models:
     limit, start = page.size(request.max_results, 1000), page.offset(request.page_token)
-    query = select(_model).where(_without_prompts(request.filter, _resolve_model, registered_model_tag, _model.c.id))
-    query = _order(query, request.order_by, _MODEL_ORDER).order_by(_model.c.name).offset(start).limit(limit + 1)
+    query = select(_model).where(_wanted(request.filter, NAMES, _field))
+    query = query.order_by(*_order(request.order_by, ORDERS, _field), _model.c.name).offset(start).limit(limit + 1)
     found = list(conn.execute(query))
     return wire.Models(_load(conn, found[:limit]), page.token(start + limit) if len(found) > limit else "")
 
 
-def _order(query: Any, entries: list[str], columns: dict[str, Any]) -> Any:
-    for identifier, ascending in filters.order(entries):
-        if identifier.key not in columns or identifier.kind != "attributes":
-            raise Invalid(f"Invalid order by key '{identifier.key}' specified. Valid keys are {', '.join(columns)}.")
-        query = query.order_by(columns[identifier.key].asc() if ascending else columns[identifier.key].desc())
-    return query
+def _wanted(text: str, names: filters.Names, field: Fields) -> ColumnElement[bool]:
+    """MLflow keeps its prompts among the models. They are found only by a filter that asks whether something is one."""
+    parts = filters.parse(text, names)
+    if _PROMPT not in filters.identifiers(parts):
+        parts = [*parts, filters.Comparison(_PROMPT, "!=", "true")]
+    return fields.condition(parts, field)
 
 
-def _without_prompts(text: str, resolve: filters.Resolver, tags: Table, model: ColumnElement[Any]) -> ColumnElement[bool]:
-    """A filter's condition. Prompts are registered models with a tag that says so: only a filter that asks for them finds them,
-    and what else a filter says of that tag is true of all others, which do not have it."""
-    asked = False
-
-    def with_tag(clause: filters.Comparison) -> ColumnElement[bool]:
-        nonlocal asked
-        if (clause.left.kind, clause.left.key) != ("tags", PROMPT_TAG):
-            return resolve(clause)
-        wants = (clause.op, str(clause.value).lower()) in (("=", "true"), ("!=", "false"))
-        asked |= wants
-        return resolve(clause) if wants else true()
-
-    condition = filters.where(text, with_tag)
-    if asked:
-        return condition
-    owner = tags.c.model if "model" in tags.c else tags.c.version
-    prompts = select(owner).where(tags.c.key == PROMPT_TAG, tags.c.value == "true")
-    if "version" in tags.c:
-        prompts = select(_version.c.model).where(_version.c.id.in_(prompts))
-    return and_(condition, model.not_in(prompts))
+def _order(entries: list[str], names: filters.Names, field: Fields) -> list[ColumnElement[Any]]:
+    return [
+        term for identifier, ascending in filters.order(entries, names) for term in field(identifier).order(ascending=ascending)
+    ]
 
 
-def _resolve_model(clause: filters.Comparison) -> ColumnElement[bool]:
-    if clause.left.kind == "tags":
-        own = registered_model_tag
-        value = filters.text_condition(own.c.value, clause)
-        return exists().where(own.c.model == _model.c.id, own.c.key == clause.left.key, value)
-    if clause.left.kind != "attributes" or clause.left.key != "name":
-        raise filters.unknown(clause.left, ["name"])
-    return filters.text_condition(_model.c.name, clause)
+def _field(identifier: filters.Identifier) -> Field:
+    own = registered_model_tag.c
+    return (
+        _ATTRIBUTES[identifier.key]
+        if identifier.kind == "attributes"
+        else _tagged(identifier, own.value, own.model == _model.c.id, own.key)
+    )
+
+
+def _tagged(
+    identifier: filters.Identifier, value: ColumnElement[Any], owned: ColumnElement[bool], key: ColumnElement[Any]
+) -> Field:
+    found = (owned, key == identifier.key)
+    if identifier != _PROMPT:
+        return Field(value, found)
+    return Field(func.coalesce(select(value).where(*found).scalar_subquery(), "false"))  # A model says nothing of the kind.
 
 
 def latest(conn: Connection, request: wire.Latest) -> wire.Versions:
@@ -319,28 +312,33 @@ def transition(conn: Connection, request: wire.Transition) -> wire.Version:
     return get_version(conn, wire.VersionKey(request.name, request.version))
 
 
+VERSION_NAMES = filters.Names(
+    texts=("name", "run_id", "source_path"), numbers=("version_number", "creation_timestamp", "last_updated_timestamp")
+)
+_VERSION_ATTRIBUTES = {
+    "name": Field(_model.c.name),
+    "run_id": Field(_version.c.run_id),
+    "source_path": Field(_version.c.source),
+    "version_number": Field(_version.c.version),
+    "creation_timestamp": Field(_version.c.creation_time),
+    "last_updated_timestamp": Field(_version.c.last_update_time),
+}
+
+
 def search_versions(conn: Connection, request: wire.SearchVersions) -> wire.Versions:
     limit, start = page.size(request.max_results, 200_000), page.offset(request.page_token)
-    query = _versions().where(_without_prompts(request.filter, _resolve_version, model_version_tag, _version.c.model))
-    query = _order(query, request.order_by or ["last_updated_timestamp DESC"], _VERSION_ORDER)
-    query = query.order_by(_model.c.name, _version.c.version.desc()).offset(start).limit(limit + 1)
-    found = list(conn.execute(query))
+    query = _versions().where(_wanted(request.filter, VERSION_NAMES, _version_field))
+    order = _order(request.order_by or ["last_updated_timestamp DESC"], VERSION_NAMES, _version_field)
+    query = query.order_by(*order, _model.c.name, _version.c.version.desc())
+    found = list(conn.execute(query.offset(start).limit(limit + 1)))
     return wire.Versions(_load_versions(conn, found[:limit]), page.token(start + limit) if len(found) > limit else "")
 
 
-def _resolve_version(clause: filters.Comparison) -> ColumnElement[bool]:
-    if clause.left.kind == "tags":
-        own = model_version_tag
-        return exists().where(
-            own.c.version == _version.c.id, own.c.key == clause.left.key, filters.text_condition(own.c.value, clause)
-        )
-    texts: dict[str, ColumnElement[Any]] = {"name": _model.c.name, "run_id": _version.c.run_id, "source_path": _version.c.source}
-    if clause.left.key == "version_number":
-        value = float(clause.value) if isinstance(clause.value, str) and clause.value.isdigit() else clause.value
-        return filters.number_condition(_version.c.version, structs.replace(clause, value=value))
-    if clause.left.key not in texts:
-        raise filters.unknown(clause.left, [*texts, "version_number"])
-    return filters.text_condition(texts[clause.left.key], clause)
+def _version_field(identifier: filters.Identifier) -> Field:
+    own = model_version_tag.c
+    if identifier.kind == "attributes":
+        return _VERSION_ATTRIBUTES[identifier.key]
+    return _tagged(identifier, own.value, own.version == _version.c.id, own.key)
 
 
 def download_uri(conn: Connection, request: wire.VersionKey) -> wire.Uri:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import msgspec
 from sqlalchemy import Column, Connection, Table, select
 from sqlalchemy import insert as plain
 from sqlalchemy.dialects import postgresql, sqlite
@@ -71,6 +72,14 @@ def _statement(conn: Connection, table: Table, columns: tuple[str, ...], replace
             text += " ON CONFLICT (" + ", ".join(f'"{name}"' for name in keys) + f") DO UPDATE SET {changed}"
         _statements[key] = text
     return _statements[key]
+
+
+def among(conn: Connection, query: str, values: Sequence[str | int], order: str = "") -> Any:
+    """The rows of a query whose text ends before `IN`: its text is the same for any number of values, so it is compiled once."""
+    if conn.dialect.name == "postgresql":
+        return conn.exec_driver_sql(f"{query} = ANY(%s) {order}", (list(values),))
+    listed = msgspec.json.encode(values).decode()
+    return conn.exec_driver_sql(f"{query} IN (SELECT value FROM json_each(?)) {order}", (listed,))  # noqa: S608 (our own text)
 
 
 def keep(conn: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:

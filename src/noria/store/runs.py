@@ -4,40 +4,26 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import uuid4
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exists, func, insert, not_, null, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from noria.errors import Invalid, NotFound
-from noria.store import experiments, filters, logged_models, metrics, names, page, rows
+from noria.store import chunks, experiments, logged_models, metrics, names, page, rows
 from noria.store.chunks import Points
-from noria.store.schema import dataset, latest, param, run, run_model, tag
-from noria.types import (
-    DatasetInput,  # fmt: skip
-    Metric,
-    ModelInput,
-    ModelOutput,
-    Param,
-    Run,
-    RunData,
-    RunInfo,
-    RunInputs,
-    RunOutputs,
-    RunStatus,
-    clamped,
-    number,
-)
+from noria.store.run_load import info, load, read_dataset
+from noria.store.schema import dataset, param, run, run_model, tag
+from noria.types import DatasetInput, Metric, ModelOutput, RunStatus, clamped, number
 from noria.wire import limits
 from noria.wire import runs as wire
+from noria.wire.fit import missing
 
-NAME_TAG = "mlflow.runName"
-HISTORY_TAG = "mlflow.log-model.history"
-_read = msgspec.json.Decoder(DatasetInput).decode
+NAME_TAG, CONTEXT_TAG, HISTORY_TAG = "mlflow.runName", "mlflow.data.context", "mlflow.log-model.history"
+_BULK_RUNS, _SAMPLES = 100, 2500
 
 
 def create(conn: Connection, request: wire.Create) -> wire.Got:
@@ -78,9 +64,7 @@ def insert_run(
 def row(conn: Connection, uuid: str, *, active: bool = False) -> Row[Any]:
     """The run's row; NotFound without one, Invalid if it is deleted and `active` is asked for."""
     if not uuid:
-        raise Invalid(
-            "Missing value for required parameter 'run_id'. See the API docs for more information about request parameters."
-        )
+        raise missing("run_id")
     found = conn.execute(select(run).where(run.c.uuid == uuid)).first()
     if found is None:
         raise NotFound(f"Run with id={uuid[:64]} not found", "`noria runs list` shows the runs there are.")
@@ -89,8 +73,14 @@ def row(conn: Connection, uuid: str, *, active: bool = False) -> Row[Any]:
     return found
 
 
+def active(conn: Connection, uuids: Iterable[str]) -> list[tuple[str, int]]:
+    """(uuid, key) of those that exist and are not deleted."""
+    found = rows.among(conn, "SELECT uuid, id FROM run WHERE lifecycle_stage = 'active' AND uuid", list(uuids))
+    return [(row[0], row[1]) for row in found]
+
+
 def get(conn: Connection, request: wire.Get) -> wire.Got:
-    return wire.Got(load(conn, [row(conn, request.run_id or request.run_uuid)])[0])
+    return wire.Got(load(conn, [row(conn, request.run_id or request.run_uuid).id])[0])
 
 
 def resolve(conn: Connection, request: wire.Resolve) -> wire.Got:
@@ -103,51 +93,7 @@ def resolve(conn: Connection, request: wire.Resolve) -> wire.Got:
         raise NotFound(f"There is no run '{request.prefix[:64]}'.", "`noria runs list` shows the runs there are.")
     if len(found) > 1:
         raise Invalid(f"More than one run begins with or is named '{request.prefix}'.", "Write more of its id.")
-    return wire.Got(load(conn, found)[0])
-
-
-def load(conn: Connection, found: Sequence[Row[Any]]) -> list[Run]:
-    """Whole runs, in the order given; a fixed number of queries however many."""
-    keys = [each.id for each in found]
-    values: dict[int, list[Metric]] = {}
-    for chunk in rows.chunks(keys):
-        for key, name, value, timestamp, step in metrics.last(conn, chunk):
-            values.setdefault(key, []).append(Metric(name, clamped(value), timestamp, step))
-    params = rows.pairs(conn, param, param.c.run, keys)
-    tags = rows.pairs(conn, tag, tag.c.run, keys)
-    inputs, outputs = _links(conn, keys)
-    return [
-        Run(
-            _info(each),
-            RunData(values.get(each.id, []), [Param(p.key, p.value) for p in params.get(each.id, [])], tags.get(each.id, [])),
-            inputs.get(each.id, RunInputs()),
-            outputs.get(each.id, RunOutputs()),
-        )
-        for each in found
-    ]
-
-
-def _info(each: Row[Any]) -> RunInfo:
-    return RunInfo(
-        each.uuid, each.uuid, each.name, str(each.experiment), each.user_id, each.status, each.start_time, each.artifact_uri,
-        each.lifecycle_stage, UNSET if each.end_time is None else each.end_time)  # fmt: skip
-
-
-def _links(conn: Connection, keys: list[int]) -> tuple[dict[int, RunInputs], dict[int, RunOutputs]]:
-    """Data sets and models that runs read, and models that they wrote."""
-    data: dict[int, list[DatasetInput]] = {}
-    read: dict[int, list[ModelInput]] = {}
-    written: dict[int, list[ModelOutput]] = {}
-    for chunk in rows.chunks(keys):
-        for key, body in conn.execute(select(dataset.c.run, dataset.c.body).where(dataset.c.run.in_(chunk))):
-            data.setdefault(key, []).append(_read(body))
-        for each in conn.execute(select(run_model).where(run_model.c.run.in_(chunk))):
-            if each.direction == "input":
-                read.setdefault(each.run, []).append(ModelInput(each.model_id))
-            else:
-                written.setdefault(each.run, []).append(ModelOutput(each.model_id, each.step))
-    inputs = {key: RunInputs(data.get(key, []), read.get(key, [])) for key in data.keys() | read.keys()}
-    return inputs, {key: RunOutputs(models) for key, models in written.items()}
+    return wire.Got(load(conn, [found[0].id])[0])
 
 
 def change(conn: Connection, request: wire.Update) -> wire.Updated:
@@ -162,7 +108,7 @@ def change(conn: Connection, request: wire.Update) -> wire.Updated:
         conn.execute(update(run).where(run.c.id == key).values(values))
     if request.run_name:
         put_tags(conn, key, {NAME_TAG: request.run_name})
-    return wire.Updated(_info(row(conn, uuid)))
+    return wire.Updated(info(row(conn, uuid)))
 
 
 def finish(conn: Connection, uuid: str, status: RunStatus, end_time: int) -> None:
@@ -230,13 +176,31 @@ def packed(request: wire.LogBatch | wire.LogMetric) -> metrics.Append | None:
     """A request that has metrics alone, as the store takes them all at once; None for any other."""
     if isinstance(request, wire.LogMetric):
         return None if request.model_id else _append_of(request.run_id or request.run_uuid, [_point(request)])
-    if request.params or request.tags or not request.metrics or any(each.model_id for each in request.metrics):
+    if request.params or request.tags or not request.metrics or [each for each in request.metrics if each.model_id]:
         return None
     _check_batch(request)
     return _append_of(request.run_id, request.metrics)
 
 
+_good: set[str] = set()
+"""Names of metrics that were found to be good: the same few come over and over."""
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Invalid for a name that a metric may not have."""
+    fresh = set(names) - _good
+    for name in fresh:
+        limits.key(name)
+    if len(_good) > 100_000:
+        _good.clear()
+    _good.update(fresh)
+
+
 def _append_of(uuid: str, points: list[Metric]) -> metrics.Append:
+    names = [each.key for each in points]
+    if not _good.issuperset(names):
+        _blame(points)
+        check_names(names)
     values: list[Any] = [each.value for each in points]
     times, steps = [each.timestamp for each in points], [each.step for each in points]
     try:
@@ -248,10 +212,16 @@ def _append_of(uuid: str, points: list[Metric]) -> metrics.Append:
         raise Invalid(
             "Invalid value for parameter 'metrics' supplied: a timestamp or step is not in the range of 64 bits."
         ) from None
-    return metrics.Append(uuid, "\n".join([each.key for each in points]), body)
+    if min(times) < 0:
+        _blame(points)
+    return metrics.Append(uuid, "\n".join(names), body)
 
 
-_key = lru_cache(1 << 16)(limits.key)
+def _blame(points: list[Metric]) -> None:
+    """Say which point of a batch is wrong, if one is."""
+    for place, each in enumerate(points):
+        limits.key(each.key, path=f"metrics[{place}].name")
+        limits.moment(each.timestamp, each.key, each.value, f"metrics[{place}].timestamp")
 
 
 def log_metric(conn: Connection, request: wire.LogMetric) -> None:
@@ -261,9 +231,10 @@ def log_metric(conn: Connection, request: wire.LogMetric) -> None:
 
 
 def _point(request: wire.LogMetric) -> Metric:
-    if request.timestamp < 0:
-        limits.moment(request.timestamp, request.key, request.value)
-    return Metric(_key(request.key), number(request.value), request.timestamp, request.step, request.dataset_name,
+    if request.key not in _good:
+        limits.key(request.key)
+    limits.moment(request.timestamp, request.key, request.value)
+    return Metric(request.key, number(request.value), request.timestamp, request.step, request.dataset_name,
                   request.dataset_digest, request.model_id)  # fmt: skip
 
 
@@ -289,34 +260,25 @@ def delete_tag(conn: Connection, request: wire.DeleteTag) -> None:
 
 def log_batch(conn: Connection, request: wire.LogBatch) -> None:
     _check_batch(request)
+    batch = _append_of(request.run_id, request.metrics) if request.metrics else None
     key = row(conn, request.run_id, active=True).id
     if request.params:
         put_params(conn, request.run_id, key, {each.key: each.value for each in request.params})
     if request.tags:
         put_tags(conn, key, {each.key: each.value for each in request.tags})
-    if request.metrics:
-        _log(conn, _append_of(request.run_id, request.metrics))
+    if batch is not None:
+        _log(conn, batch)
         logged_models.keep_metrics(conn, request.run_id, request.metrics)
 
 
 def _check_batch(request: wire.LogBatch) -> None:
     limits.run_id(request.run_id)
-    limits.batch(metrics=request.metrics, params=request.params, tags=request.tags)
-    for place, each in enumerate(request.metrics):
-        _check_key(each.key, "metric", f"metrics[{place}].name")
-        if each.timestamp < 0:
-            limits.moment(each.timestamp, each.key, each.value, f"metrics[{place}].timestamp")
-    for place, entry in enumerate(request.params):
-        _check_key(entry.key, "param", f"params[{place}].key")
+    limits.sizes(metrics=len(request.metrics), params=len(request.params), tags=len(request.tags))
+    limits.once([each.key for each in request.params])
+    for place, each in enumerate(request.params):
+        limits.key(each.key, "param", f"params[{place}].key")
     for place, label in enumerate(request.tags):
-        _check_key(label.key, "tag", f"tags[{place}].key")
-
-
-def _check_key(name: str, what: str, path: str) -> None:
-    try:
-        _key(name, what)
-    except Invalid:
-        limits.key(name, what, path)  # The same again, with the place in the request.
+        limits.key(label.key, "tag", f"tags[{place}].key")
 
 
 def log_model(conn: Connection, request: wire.LogModel) -> None:
@@ -379,9 +341,13 @@ def put_datasets(conn: Connection, key: int, datasets: list[DatasetInput]) -> No
         known = known.where(other.c.experiment == experiment, dataset.c.name == name, dataset.c.digest == digest)
         first = conn.execute(known.order_by(dataset.c.run != key).limit(1)).first()
         if first is None or first.run != key:
-            same = each.dataset if first is None else _read(first.body).dataset
+            same = each.dataset if first is None else read_dataset(first.body).dataset
             body = msgspec.json.encode(DatasetInput(same, each.tags))
-            conn.execute(insert(dataset).values(run=key, name=name, digest=digest, body=body))
+            conn.execute(insert(dataset).values(run=key, name=name, digest=digest, context=_context(each), body=body))
+
+
+def _context(data: DatasetInput) -> str | None:
+    return next((each.value for each in data.tags if each.key == CONTEXT_TAG), None)
 
 
 def _put_models(conn: Connection, key: int, direction: str, models: list[ModelOutput]) -> None:
@@ -392,7 +358,7 @@ def _put_models(conn: Connection, key: int, direction: str, models: list[ModelOu
 
 def get_history(conn: Connection, request: wire.GetHistory) -> wire.History:
     start = page.offset(request.page_token)
-    size = page.size(request.max_results, 25_000) if request.max_results else 2**31
+    size = 2**31 if request.max_results is UNSET else page.size(request.max_results, 25_000)
     key = row(conn, request.run_id or request.run_uuid).id
     points, more = metrics.history(conn, key, request.metric_key, start, size)
     return wire.History(_metrics(request.metric_key, points), page.token(start + size) if more else "")
@@ -403,85 +369,51 @@ def _metrics(key: str, points: Points) -> list[Metric]:
     return [Metric(key, value, time, step) for value, time, step in zip(*columns, strict=True)]
 
 
+def get_bulk(conn: Connection, request: wire.GetBulk) -> wire.Bulk:
+    if not request.run_id:
+        raise Invalid("GetMetricHistoryBulk request must specify at least one run_id.")
+    if len(request.run_id) > _BULK_RUNS:
+        raise Invalid(
+            f"GetMetricHistoryBulk request cannot specify more than {_BULK_RUNS} run_ids. Received {len(request.run_id)} run_ids."
+        )
+    if not request.metric_key:
+        raise Invalid("GetMetricHistoryBulk request must specify a metric_key.")
+    found: list[wire.OfRun] = []
+    for uuid in sorted(set(request.run_id)):
+        left = min(request.max_results, 25_000) - len(found)
+        if left > 0:
+            points, _ = metrics.history(conn, row(conn, uuid).id, request.metric_key, 0, left)
+            found += _of_run(request.metric_key, points, uuid)
+    return wire.Bulk(found)
+
+
+def get_interval(conn: Connection, request: wire.GetInterval) -> wire.Bulk:
+    low, high = request.start_step, request.end_step
+    if not request.run_ids:
+        raise missing("run_ids")
+    if len(request.run_ids) > _BULK_RUNS:
+        raise Invalid(
+            f"GetMetricHistoryBulkInterval request must specify at most {_BULK_RUNS} run_ids. Received {len(request.run_ids)} run_ids."
+        )
+    if not 1 <= request.max_results <= _SAMPLES:
+        raise Invalid(f"max_results must be between 1 and {_SAMPLES}.")
+    if low is UNSET and high is UNSET:
+        low, high = metrics.LEAST, metrics.MOST
+    elif low is UNSET or high is UNSET:
+        raise Invalid("If either start step or end step are specified, both must be specified.")
+    elif low > high:
+        raise Invalid(f"end_step must be greater than start_step. Found start_step={low} and end_step={high}.")
+    found: list[wire.OfRun] = []
+    for uuid in request.run_ids:
+        points = metrics.everything(conn, row(conn, uuid).id, request.metric_key, low, high)
+        found += _of_run(request.metric_key, chunks.sample(points, request.max_results), uuid)
+    return wire.Bulk(found)
+
+
+def _of_run(key: str, points: Points, uuid: str) -> list[wire.OfRun]:
+    columns = metrics.numbers(points.values, clamped), points.times.tolist(), points.steps.tolist()
+    return [wire.OfRun(key, value, time, step, uuid) for value, time, step in zip(*columns, strict=True)]
+
+
 def curve(conn: Connection, request: wire.Curve) -> wire.Points:
     return metrics.curve(conn, row(conn, request.run_id).id, request)
-
-
-def search(conn: Connection, request: wire.Search) -> wire.Found:
-    limit, start = page.size(request.max_results, 50_000), page.offset(request.page_token)
-    ids = [experiments.number(each) for each in request.experiment_ids]
-    query = select(run).where(run.c.experiment.in_(ids), filters.where(request.filter, _resolve))
-    if request.run_view_type != "ALL":
-        query = query.where(run.c.lifecycle_stage == ("active" if request.run_view_type == "ACTIVE_ONLY" else "deleted"))
-    query = _ordered(query, request.order_by).offset(start).limit(limit + 1)
-    found = conn.execute(query).all()
-    return wire.Found(load(conn, found[:limit]), page.token(start + limit) if len(found) > limit else "")
-
-
-_TEXT = {
-    "run_id": run.c.uuid,
-    "run_name": run.c.name,
-    "status": run.c.status,
-    "user_id": run.c.user_id,
-    "artifact_uri": run.c.artifact_uri,
-}
-_TIME = {"start_time": run.c.start_time, "created": run.c.start_time, "end_time": run.c.end_time}
-_ALIASES = {"Run name": "run_name", "run name": "run_name", "Run Name": "run_name", "Created": "start_time", "Status": "status"}
-_PAIRS = {"params": param, "tags": tag}
-
-
-def _column(identifier: filters.Identifier) -> ColumnElement[Any]:
-    name = _ALIASES.get(identifier.key, identifier.key)
-    columns: dict[str, ColumnElement[Any]] = {**_TEXT, **_TIME}
-    if name not in columns:
-        raise filters.unknown(identifier, list(columns))
-    return columns[name]
-
-
-def _resolve(clause: filters.Comparison) -> ColumnElement[bool]:
-    kind, key = clause.left.kind, clause.left.key
-    if kind == "metrics":
-        return exists().where(latest.c.run == run.c.id, latest.c.key == key, filters.number_condition(latest.c.value, clause))
-    if kind in _PAIRS:
-        table = _PAIRS[kind]
-        present = and_(table.c.run == run.c.id, table.c.key == key)
-        if clause.op in ("IS", "IS NOT"):
-            return not_(exists().where(present)) if clause.op == "IS" else exists().where(present)
-        return exists().where(present, filters.text_condition(table.c.value, clause))
-    if kind == "datasets":
-        return _dataset_condition(clause)
-    column = _column(clause.left)
-    numeric = _ALIASES.get(key, key) in _TIME
-    return filters.number_condition(column, clause) if numeric else filters.text_condition(column, clause)
-
-
-def _dataset_condition(clause: filters.Comparison) -> ColumnElement[bool]:
-    columns: dict[str, ColumnElement[Any]] = {
-        "name": dataset.c.name,
-        "digest": dataset.c.digest,
-        "context": func.json_extract(dataset.c.body, "$.tags[0].value"),
-    }
-    if clause.left.key not in columns:
-        raise filters.unknown(clause.left, list(columns))
-    return exists().where(dataset.c.run == run.c.id, filters.text_condition(columns[clause.left.key], clause))
-
-
-def _ordered(query: Select[Any], entries: list[str]) -> Select[Any]:
-    """Missing values come last in either direction; of metrics, NaN just before them. Ties: newest first."""
-    for identifier, ascending in filters.order(entries):
-        if identifier.kind == "metrics":
-            own = latest.alias()
-            query = query.outerjoin(own, and_(own.c.run == run.c.id, own.c.key == identifier.key))
-            query = query.order_by(own.c.run.is_(null()), own.c.value.is_(null()))
-            column: ColumnElement[Any] = own.c.value
-        elif identifier.kind in _PAIRS:
-            pair = _PAIRS[identifier.kind].alias()
-            query = query.outerjoin(pair, and_(pair.c.run == run.c.id, pair.c.key == identifier.key)).order_by(
-                pair.c.run.is_(null())
-            )
-            column = pair.c.value
-        else:
-            column = _column(identifier)
-            query = query.order_by(column.is_(null()))
-        query = query.order_by(column.asc() if ascending else column.desc())
-    return query.order_by(run.c.start_time.desc(), run.c.uuid)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, UniqueConstraint
+from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, UniqueConstraint, text
 from sqlalchemy import Text as _Text
 
-HEAD = "0003"
+HEAD = "0002"
 # Both databases compare and order text by code point, and count in 64 bits; SQLite's own name for that is INTEGER.
 Text = _Text().with_variant(_Text(collation="C"), "postgresql")
 Double = Float(53)
@@ -55,10 +55,17 @@ run = Table(
     Index("run_by_time", "experiment", "lifecycle_stage", "start_time"),
 )  # fmt: skip
 
-param = Table(
-    "param", metadata, _run(), _key(), _value(), Index("param_by_value", "key", "value", "run"), sqlite_with_rowid=False
-)
-tag = Table("tag", metadata, _run(), _key(), _value(), Index("tag_by_value", "key", "value", "run"), sqlite_with_rowid=False)
+BEGINNING = 250
+"""Characters of a value that PostgreSQL's indexes have; they hold no long texts."""
+
+
+def _by_value(name: str) -> tuple[Index, Index]:
+    beginning = text(f"substr(value, 1, {BEGINNING})")
+    return (Index(name, "key", "value", "run").ddl_if("sqlite"), Index(name, "key", beginning, "run").ddl_if("postgresql"))
+
+
+param = Table("param", metadata, _run(), _key(), _value(), *_by_value("param_by_value"), sqlite_with_rowid=False)
+tag = Table("tag", metadata, _run(), _key(), _value(), *_by_value("tag_by_value"), sqlite_with_rowid=False)
 
 # The hot log: one row for each batch received, in order of arrival. `names` are its metrics, one on a line, and `body` holds
 # their values, timestamps and steps (see metrics.pack). A row with `rewind` set supersedes earlier points of its run at that
@@ -113,6 +120,7 @@ dataset = Table(
     Column("name", Text, primary_key=True),
     Column("digest", Text, primary_key=True),
     Column("body", LargeBinary, nullable=False),
+    Column("context", Text),
     Index("dataset_by_name", "name", "digest"),
 )  # fmt: skip
 
@@ -153,9 +161,9 @@ logged_model_metric = Table(
     Column("timestamp", BigInteger, primary_key=True),
     Column("step", BigInteger, primary_key=True),
     Column("run", Text, primary_key=True),
+    Column("dataset_name", Text, primary_key=True),
+    Column("dataset_digest", Text, primary_key=True),
     Column("value", Double),
-    Column("dataset_name", Text, nullable=False),
-    Column("dataset_digest", Text, nullable=False),
 )  # fmt: skip
 
 run_model = Table(

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 from msgspec import UNSET, structs
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, delete, exc, func, select, update
 
 from noria.errors import Invalid, NoriaError, WrongVersion
 from noria.store import experiments, logged_models, metrics, registry, runs
@@ -44,9 +44,8 @@ def ship(conn: Connection, request: wire.Ship) -> tuple[wire.Offset, str]:
     at = known.offset if known else 0
     if request.offset != at:
         return wire.Offset(at), ""
-    after = at + len(request.frames)
-    end = request.end or after
-    if wire.whole(request.frames) != len(request.frames) or end < after:
+    end = request.end or at + len(request.frames)
+    if wire.whole(request.frames) != len(request.frames) or end < at:
         raise Invalid("These frames are damaged or cut short.", "Send whole frames.")
     if end == at:
         return wire.Offset(at), ""
@@ -77,7 +76,7 @@ def _met(spool_id: str, records: list[Record]) -> str:
 def _records(frames: bytes) -> list[Record]:
     try:
         return list(wire.records(frames))
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise WrongVersion(f"A record of this spool is of a kind that this server does not know ({error}).",
                            "Upgrade the server; the spool is kept until then.") from None  # fmt: skip
 
@@ -99,7 +98,7 @@ def _apply(conn: Connection, run_id: str, records: list[Record]) -> None:
         try:
             with conn.begin_nested():
                 _APPLY[type(record)](conn, run_id, record)
-        except (NoriaError, ValueError, OverflowError) as error:
+        except (NoriaError, ValueError, OverflowError, exc.DataError) as error:  # Such as a NUL, which PostgreSQL does not keep.
             _set_aside(conn, run_id, f"{type(record).__name__.lower()}: {error}")
     if batch:
         metrics.append(conn, _run(conn, run_id), batch)
@@ -114,6 +113,7 @@ def _measured(record: Log | Points) -> list[metrics.Point]:
         points = [(key, value, time, record.step) for key, value in record.metrics.items()]
     else:
         raise Invalid(f"metrics at step {record.step} and time {record.timestamp}: a number is out of range")
+    runs.check_names([key for key, *_ in points])
     for key, _, time, step in points:
         if not (_INT64[0] <= step <= _INT64[1] and _INT64[0] <= time <= _INT64[1]):
             raise Invalid(f"metric {key} at step {step} and time {time}: a number is out of range")

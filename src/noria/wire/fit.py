@@ -74,13 +74,15 @@ def camel(name: str) -> str:
 
 @cache
 def aliases(kind: Any) -> frozenset[bytes]:
-    """The other spellings of all names in a Struct, as they stand in a body."""
+    """The other spellings of all names in a Struct, as they stand in a body, but for those that its decoder stumbles at anyway."""
     kind = _plain(kind)
     if get_origin(kind) is list:
         return aliases(get_args(kind)[0])
     if not (isinstance(kind, type) and issubclass(kind, Struct)):
         return frozenset()
     own = {f'"{camel(each.name)}"'.encode() for each in structs.fields(kind) if "_" in each.name}
+    if kind.__struct_config__.forbid_unknown_fields:
+        own = set()
     return frozenset(own).union(*(aliases(each.type) for each in structs.fields(kind)))
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Sequence
-from typing import Protocol
+import unicodedata
+from collections.abc import Iterator, Sequence
+from urllib.parse import unquote
 
 from noria.errors import Invalid
 from noria.wire.fit import missing, wrong
@@ -23,22 +24,20 @@ DATASET = {"name": 500, "digest": 36, "source": 65_535, "schema": 1_048_575, "pr
 INPUT_TAG_KEY, INPUT_TAG_VALUE = 255, 500
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}
 BATCH_TOTAL = 1000
-BODY = 64 * 2**20
+BODY = 32 * 2**20
 """Bytes of a request body that is not a file."""
 
+ARTIFACT_PATH = 2000
+ARTIFACT_DEPTH = 100
+
+_UNFIT = re.compile("(?:^|/)[.]{0,2}(?:/|$)|[\\x00-\\x1f\\x7f\\\\\\ud800-\\udfff\\ufffd]")
+_ELSEWHERE = re.compile(r"(?:^|/)\.\.(?:/|$)|^/|[\\\0]")
 _KEY = re.compile(r"[\w.\-:/ ]*")
 _RUN_ID = re.compile(r"[a-zA-Z0-9][\w\-]{0,255}")
 _CHARACTERS = (
     "Names may only contain alphanumerics, underscores (_), dashes (-), periods (.), spaces ( ), colon(:) and slashes (/)."
 )
 _LENGTH_NAMES = {"metric": "Metric name", "param": "Param key"}
-
-
-class Keyed(Protocol):
-    """What a batch is made of."""
-
-    @property
-    def key(self) -> str: ...
 
 
 def key(name: str, what: str = "metric", path: str = "") -> str:
@@ -75,12 +74,15 @@ def cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[:limit]
 
 
-def batch(**parts: Sequence[Keyed]) -> None:
-    """Invalid for a batch with too many entries, or with the same parameter twice."""
-    for what, entries in parts.items():
-        _bounded(what, len(entries), BATCH[what])
-    _bounded("metrics, params, and tags", sum(map(len, parts.values())), BATCH_TOTAL)
-    keys = [each.key for each in parts.get("params", ())]
+def sizes(**counts: int) -> None:
+    """Invalid for a batch with too many entries."""
+    for what, count in counts.items():
+        _bounded(what, count, BATCH[what])
+    _bounded("metrics, params, and tags", sum(counts.values()), BATCH_TOTAL)
+
+
+def once(keys: Sequence[str]) -> None:
+    """Invalid for a batch that has the same parameter twice."""
     if len(set(keys)) != len(keys):
         twice = [name for place, name in enumerate(keys) if name in keys[:place]]
         raise Invalid(f"Duplicate parameter keys have been submitted: {twice}. Please ensure the request contains only one param "
@@ -118,15 +120,33 @@ def alias(name: str) -> str:
 
 
 def artifact_path(path: str) -> str:
-    """A path below an artifact root, normalised, "" for the root; Invalid for anything that could lead elsewhere."""
-    parts = path.split("/")
-    if path and (path.startswith("/") or "\\" in path or "\0" in path or any(part in ("", ".", "..") for part in parts)):
+    """A path below an artifact root as it came, "" for the root; Invalid for anything that could lead elsewhere.
+
+    Names that would lead elsewhere for a reader who decodes once more, or folds letters, are refused too.
+    """
+    if path and (_UNFIT.search(path) or any(_ELSEWHERE.search(form) for form in _readings(path))):
         raise Invalid(
-            f"Invalid path: '{path[:200]}'.", "An artifact's path is relative and has no '.', '..', '\\' or empty parts."
+            f"Invalid path: {path[:200]!a}.", "An artifact's path is relative and has no '.', '..', '\\' or empty parts."
         )
-    if any(len(part.encode()) > 255 for part in parts):
+    size, parts = len(path.encode()), path.split("/")
+    if size > 255 and any(len(part.encode()) > 255 for part in parts):
         raise Invalid("Invalid path: a part of it is longer than 255 bytes.", "Shorten the file's name.")
+    if size > ARTIFACT_PATH or len(parts) > ARTIFACT_DEPTH:
+        raise Invalid(
+            f"Invalid path: it has {size} bytes in {len(parts)} parts.", f"The limits are {ARTIFACT_PATH} and {ARTIFACT_DEPTH}."
+        )
     return path
+
+
+def _readings(path: str) -> Iterator[str]:
+    """How else a path may be read: percent-decoded again, and in Unicode's compatibility form."""
+    for _ in range(4):
+        if not path.isascii():
+            yield unicodedata.normalize("NFKC", path)
+        if "%" not in path:
+            return
+        path = unquote(path)
+        yield path
 
 
 def served_path(path: str) -> str:

@@ -52,7 +52,17 @@ class Found(Struct, frozen=True, omit_defaults=True):
     next_page_token: str = ""
 
 
-class LogMetric(Struct, frozen=True):
+class Count(Struct, frozen=True):
+    experiment_ids: list[str] = []
+    filter: str = ""
+    run_view_type: ViewType = "ACTIVE_ONLY"
+
+
+class Total(Struct, frozen=True):
+    total: int
+
+
+class LogMetric(Struct, frozen=True, forbid_unknown_fields=True):
     key: Name
     value: float
     timestamp: Int
@@ -64,14 +74,14 @@ class LogMetric(Struct, frozen=True):
     dataset_digest: str | UnsetType = UNSET
 
 
-class LogParam(Struct, frozen=True):
+class LogParam(Struct, frozen=True, forbid_unknown_fields=True):
     key: Name
     value: str = ""
     run_id: str = ""
     run_uuid: str = ""
 
 
-class LogBatch(Struct, frozen=True):
+class LogBatch(Struct, frozen=True, forbid_unknown_fields=True):
     run_id: Name
     metrics: list[Metric] = []
     params: list[Param] = []
@@ -96,7 +106,7 @@ class LogModel(Struct, frozen=True):
     model_json: Name
 
 
-class SetTag(Struct, frozen=True):
+class SetTag(Struct, frozen=True, forbid_unknown_fields=True):
     key: Name
     value: str = ""
     run_id: str = ""
@@ -112,13 +122,45 @@ class GetHistory(Struct, frozen=True):
     metric_key: Name
     run_id: str = ""
     run_uuid: str = ""
-    max_results: int = 0
+    max_results: Int | UnsetType = UNSET
     page_token: str = ""
 
 
 class History(Struct, frozen=True, omit_defaults=True):
     metrics: list[Metric] = []
     next_page_token: str = ""
+
+
+class GetBulk(Struct, frozen=True):
+    """Histories of one metric in several runs; at most `max_results` points in all."""
+
+    run_id: list[str] = []
+    metric_key: str = ""
+    max_results: Int = 25_000
+
+
+class GetInterval(Struct, frozen=True):
+    """Evenly sampled histories of one metric in several runs, at most `max_results` points of each; both steps or neither."""
+
+    run_ids: list[str]
+    metric_key: Name
+    start_step: Int | UnsetType = UNSET
+    end_step: Int | UnsetType = UNSET
+    max_results: Int = 2500
+
+
+class OfRun(Struct, frozen=True, gc=False):
+    """A point and the run that it belongs to."""
+
+    key: str
+    value: Number
+    timestamp: int
+    step: int
+    run_id: str
+
+
+class Bulk(Struct, frozen=True, omit_defaults=True):
+    metrics: list[OfRun] = []
 
 
 class Resolve(Struct, frozen=True):
@@ -148,6 +190,28 @@ class Points(Struct, frozen=True):
     count: int = 0
 
 
+class Summarise(Struct, frozen=True):
+    run_id: str
+
+
+class Summary(Struct, frozen=True):
+    """One metric in a line. The first and the last are those of the least and the greatest step; `min` and `max` are those of
+    the values that are numbers, None if none is."""
+
+    key: str
+    last: Number
+    step: int
+    timestamp: int
+    first: Number
+    first_step: int
+    min: Number | None
+    max: Number | None
+
+
+class Summaries(Struct, frozen=True):
+    metrics: list[Summary]
+
+
 CREATE = Endpoint("POST", f"{MLFLOW}/runs/create", Create, Got)
 GET = Endpoint("GET", f"{MLFLOW}/runs/get", Get, Got)
 UPDATE = Endpoint("POST", f"{MLFLOW}/runs/update", Update, Updated)
@@ -163,5 +227,9 @@ LOG_OUTPUTS = Endpoint("POST", f"{MLFLOW}/runs/outputs", LogOutputs, Empty)
 SET_TAG = Endpoint("POST", f"{MLFLOW}/runs/set-tag", SetTag, Empty)
 DELETE_TAG = Endpoint("POST", f"{MLFLOW}/runs/delete-tag", DeleteTag, Empty)
 GET_HISTORY = Endpoint("GET", f"{MLFLOW}/metrics/get-history", GetHistory, History)
+COUNT = Endpoint("POST", f"{OWN}/runs/count", Count, Total)
+GET_BULK = Endpoint("GET", "/ajax-api/2.0/mlflow/metrics/get-history-bulk", GetBulk, Bulk)
+GET_INTERVAL = Endpoint("GET", f"{MLFLOW}/metrics/get-history-bulk-interval", GetInterval, Bulk)
 RESOLVE = Endpoint("GET", f"{OWN}/runs/resolve", Resolve, Got)
 CURVE = Endpoint("GET", f"{OWN}/runs/curve", Curve, Points)
+SUMMARY = Endpoint("GET", f"{OWN}/runs/metrics", Summarise, Summaries)

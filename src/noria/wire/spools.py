@@ -28,8 +28,9 @@ LIMIT = 16 * 2**20
 """Bytes of a payload. What claims to be longer is damage."""
 FRAME = struct.Struct("<II")
 _LEAST = 2  # An array's head and the tag. Without it, zeros would be frames of length 0 with the right checksum.
-_LIKELY = re.compile(rb"(?s)(?=.{3}[\x00\x01].{4}[\x90-\x9f][\x00-\x7f])")
-"""Where a frame may begin: a length within the limit, and a payload that is a short array with a tag."""
+_HEAD = re.compile(rb"[\x90-\x9f][\x00-\x3f]")
+"""What a payload begins with: a short array, and a tag."""
+_LARGE = 1 << 16
 
 
 class Header(Struct, frozen=True, array_like=True, tag=0):
@@ -233,11 +234,22 @@ def whole(data: bytes | bytearray | memoryview, limit: int | None = None) -> int
 def resume(data: bytes, start: int = 0, stop: int = sys.maxsize) -> int:
     """The first place from `start` on and before `stop` where a whole frame begins; -1 if there is none.
 
-    A checksum is computed only where a length and a record's head stand, so that even a long stretch of damage is soon passed.
+    A checksum is computed only where a length and a record's head stand, and over a long way only for what is a record of a
+    kind that we know, so that even a long stretch of damage is soon passed.
     """
-    view = memoryview(data)
-    likely = _LIKELY.finditer(data, start, min(stop + FRAME.size + _LEAST - 1, len(data)))
-    return next((each.start() for each in likely if whole(view[each.start() :], 1)), -1)
+    view, last = memoryview(data), min(stop + FRAME.size + _LEAST - 1, len(data))
+    heads = (each.start() - FRAME.size for each in _HEAD.finditer(data, start + FRAME.size, last))
+    return next((at for at in heads if data[at + 3] <= 1 and _begins(view[at:])), -1)  # The length's highest byte comes first.
+
+
+def _begins(view: memoryview) -> bool:
+    length, _ = FRAME.unpack_from(view)
+    if _LARGE < length <= len(view) - FRAME.size:
+        try:
+            decode(view[FRAME.size : FRAME.size + length])
+        except (msgspec.MsgspecError, ValueError, RecursionError):  # Texts that are no UTF-8 are a ValueError.
+            return False
+    return whole(view, 1) > 0
 
 
 def tagged(data: bytes | bytearray | memoryview) -> Iterator[tuple[int, int, int]]:
