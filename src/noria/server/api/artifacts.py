@@ -84,7 +84,7 @@ async def _fill(request: Request, state: State, begin: Callable[[], Sink[T]]) ->
         return await in_thread(state.artifacts, sink.commit)
     except BaseException:
         if writing is not None:
-            await asyncio.wait([writing])  # Nothing is closed that is still written to.
+            await asyncio.gather(writing, return_exceptions=True)  # Nothing is closed that is still written to.
         await in_thread(state.artifacts, sink.abandon)
         raise
 
