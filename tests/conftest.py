@@ -92,29 +92,50 @@ def _postgres_programs() -> Path | None:
     return found[-1].parent if found else Path(here).parent if here else None
 
 
+class Postgres:
+    """A PostgreSQL of our own."""
+
+    def __init__(self) -> None:
+        programs = _postgres_programs()
+        require("postgresql", programs is not None, "install the package postgresql")
+        require("postgresql", find_spec("psycopg") is not None, "pip install 'psycopg[binary]'")
+        self.folder = Path(tempfile.mkdtemp(prefix="noria-pg-"))
+        self._programs, self._data = programs, self.folder / "data"
+        self._options: dict[str, Any] = {"cwd": "/", "stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+        if os.getuid() == 0:  # PostgreSQL does not run as root.
+            user = pwd.getpwnam("postgres")
+            os.chown(self.folder, user.pw_uid, user.pw_gid)
+            self._options |= {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        made = [f"{programs}/initdb", "-D", self._data, "-A", "trust", "-U", "noria", "-E", "UTF8"]
+        subprocess.run(made, check=True, **self._options)
+        self.url = f"postgresql://noria@/postgres?host={self.folder}"
+        self.start()
+
+    def start(self) -> None:
+        argv = [f"{self._programs}/postgres", "-D", self._data, "-k", str(self.folder), "-c", "listen_addresses="]
+        self.process = subprocess.Popen(argv, stderr=subprocess.DEVNULL, **self._options)
+        ready = [f"{self._programs}/pg_isready", "-q", "-h", self.folder]
+        until(lambda: subprocess.run(ready, stdin=subprocess.DEVNULL).returncode == 0)
+
+    def kill(self) -> None:
+        """All at once, as when its machine dies."""
+        own = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        for pid in (self.process.pid, *map(int, own)):
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGINT)  # Its fast shutdown.
+        self.process.wait(20)
+        shutil.rmtree(self.folder)
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The URL of a PostgreSQL of our own; make databases in it with `new_database`."""
-    programs = _postgres_programs()
-    require("postgresql", programs is not None, "install the package postgresql")
-    require("postgresql", find_spec("psycopg") is not None, "pip install 'psycopg[binary]'")
-    folder = Path(tempfile.mkdtemp(prefix="noria-pg-"))
-    options: dict[str, Any] = {"cwd": "/", "stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-    if os.getuid() == 0:  # PostgreSQL does not run as root.
-        user = pwd.getpwnam("postgres")
-        os.chown(folder, user.pw_uid, user.pw_gid)
-        options |= {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    subprocess.run(
-        [f"{programs}/initdb", "-D", folder / "data", "-A", "trust", "-U", "noria", "-E", "UTF8"], check=True, **options
-    )
-    settings = ["-k", str(folder), "-c", "listen_addresses="]
-    server = subprocess.Popen([f"{programs}/postgres", "-D", folder / "data", *settings], stderr=subprocess.DEVNULL, **options)
-    ready = [f"{programs}/pg_isready", "-q", "-h", folder]
-    until(lambda: subprocess.run(ready, stdin=subprocess.DEVNULL).returncode == 0)
-    yield f"postgresql://noria@/postgres?host={folder}"
-    server.send_signal(signal.SIGINT)  # Its fast shutdown.
-    server.wait(20)
-    shutil.rmtree(folder)
+    running = Postgres()
+    yield running.url
+    running.stop()
 
 
 def new_database(postgres: str) -> str:

@@ -64,6 +64,12 @@ class TooLarge(NoriaError):
     code, status = "REQUEST_LIMIT_EXCEEDED", 413
 
 
+class TooSlow(NoriaError):
+    """The rest of the request did not come in time."""
+
+    code, status = "BAD_REQUEST", 408
+
+
 class Unsupported(NoriaError):
     """Valid, but this installation cannot do it."""
 

@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ def _models(client: MlflowClient, experiment_id: str) -> list[Any]:
 
 
 def _number(value: float) -> object:
-    return "NaN" if math.isnan(value) else value
+    """MLflow's databases have the largest double for infinity; its files have infinity, and equal points twice, in any order."""
+    return "NaN" if math.isnan(value) else math.copysign(sys.float_info.max, value) if math.isinf(value) else value
 
 
 def _run(client: MlflowClient, uri: str, run: Any, contents: bool) -> Tree:
@@ -59,7 +61,7 @@ def _run(client: MlflowClient, uri: str, run: Any, contents: bool) -> Tree:
         "tags": {key: value for key, value in data.tags.items() if key != "mlflow.log-model.history"},
         "latest": {key: _number(value) for key, value in data.metrics.items()},
         "history": {
-            key: [(point.timestamp, point.step, _number(point.value)) for point in client.get_metric_history(info.run_id, key)]
+            key: sorted({(each.timestamp, each.step, _number(each.value)) for each in client.get_metric_history(info.run_id, key)}, key=str)
             for key in sorted(data.metrics)
         },
         "inputs": sorted(

@@ -51,7 +51,7 @@ def test_what_a_killed_trainer_logged_is_delivered_from_elsewhere(
     shutil.copytree(scratch, elsewhere)
     to = ("--server", server.url, "--token", server.token)
     done = noria("sync", str(elsewhere), *to)
-    assert done.stdout == "" and done.stderr.startswith("noria: shipped 5,00")
+    assert done.stdout == "" and done.stderr.startswith("noria: shipped 5,003 records of 1 run, ")
     run = server.client.call(runs.RESOLVE, runs.Resolve("killed")).run
     assert server.client.call(runs.CURVE, runs.Curve(run.info.run_id, "loss")).steps == list(range(5000))
     assert run.info.status == "FAILED" and list(server.client.tree(run.info.artifact_uri)) == ["a.txt"]

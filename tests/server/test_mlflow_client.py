@@ -120,8 +120,11 @@ def test_logged_models_through_mlflows_own_store(server: Running, monkeypatch: p
     assert [each.name for each in [*page, *rest]] == ["third", "second", "first"] and rest.token is None
     with pytest.raises(MlflowException, match="Filter string in the page token does not match"):
         store.search_logged_models([experiment], "name = 'x'", page_token=page.token)
-    for text in ("Foo", "name > 'foo'", "metrics.foo LIKE 0"):
-        with pytest.raises(MlflowException, match=r"Invalid filter string|Invalid comparison operator"):
+    for text, message in (
+        ("Foo", "Invalid filter string"), ("name = 'foo' OR name = 'bar'", "Invalid filter string"), ("foo.bar = 'a'", "Invalid entity type"),
+        ("name > 'foo'", "Invalid comparison operator"), ("metrics.foo LIKE 0", "Invalid comparison operator"),
+    ):  # fmt: skip
+        with pytest.raises(MlflowException, match=message):
             store.search_logged_models([experiment], text)
     with pytest.raises(MlflowException, match=r"Invalid model name \('my/model'\) provided"):
         store.create_logged_model(experiment, "my/model")

@@ -132,7 +132,7 @@ def test_bodies_may_be_packed(server: Running, run: str) -> None:
         (packed[:-4], "gzip", 400, "not one whole stream"),
         (b"no", "gzip", 400, "The body is not gzip"),
         (packed, "br", 400, "Send gzip, or none"),
-        (gzip.compress(b" " * (65 << 20)), "gzip", 413, "over 64 MiB when unpacked"),
+        (gzip.compress(b" " * (65 << 20)), "gzip", 413, "over 32 MiB when unpacked"),
     ):
         refused(server, "POST runs/set-tag", body, status, message, **{"Content-Encoding": encoding})
     refused(server, "POST runs/set-tag", packed, 400, "Content-Type must be", **{"Content-Type": "text/plain"})
@@ -330,7 +330,7 @@ REGISTRY = [
     ("POST registered-models/get-latest-versions", {"stages": ["foo"]}, "Invalid Model Version stage: foo."),
     ("POST model-versions/transition-stage", {"version": "1", "stage": "Archived", "archive_existing_versions": True},
      "because 'Archived' is not an Active stage"),
-    ("GET registered-models/search", {"order_by": ["creation_timestamp"]}, "Invalid order by key 'creation_timestamp' specified."),
+    ("GET registered-models/search", {"order_by": ["creation_timestamp"]}, "Invalid order by key 'creation_timestamp' specified"),
     ("GET registered-models/search", {"max_results": 1001}, "It must be at most 1000"),
 ]  # fmt: skip
 

@@ -76,7 +76,7 @@ def test_what_is_understood(text: str, parts: list[Node]) -> None:
         ("metrics.a = 1 metrics.b = 2", "expected AND or OR at column 15, found 'metrics'."),
         (
             "weird.loss = 1",
-            "expected one of metrics, params, tags, datasets, attributes before the dot at column 1, found 'weird'.",
+            "Invalid entity type 'weird' at column 1. Valid are: metrics, params, tags, datasets, attributes.",
         ),
         ("run_id IN ()", "Expected a quoted string value for attribute 'run_id' at column 12, found ')'."),
         ("run_id IN ('a' 'b')", "expected ',' or ')' at column 16, found ''b''."),
@@ -89,7 +89,7 @@ def test_what_is_understood(text: str, parts: list[Node]) -> None:
         ("metrics.a < 5s", "Expected numeric value type for metric 'a' at column 13, found '5s'."),
         ("(metrics.a = 1", "expected AND, OR or ')' at column 15, found its end."),
         ("metrics.a = 1)", "expected AND or OR at column 14, found ')'."),
-        ("status = FINISHED", "Expected a quoted string value for attribute 'status' at column 10, found 'FINISHED'."),
+        ("status = FINISHED", "used for string value FINISHED at column 10. Put it in single quotes."),
         ("foo = 'a'", "Invalid attribute key 'foo' specified at column 1. Valid keys are: run_id,"),
         ("datasets.size = 'a'", "Invalid dataset key 'size' specified at column 10. Valid keys are: name, digest, context."),
         ("first(params.x) = 'a'", "expected a metric such as metrics.loss in the parentheses at column 7, found 'params'."),

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from noria.errors import Invalid
 from noria.store import experiments, registry, run_search, runs
 from noria.store.filters import AllOf, Comparison, Identifier, Node, Not
-from noria.store.schema import BEGINNING
 from noria.store.store import Store
 from noria.types import Dataset, DatasetInput, Metric, Param, Tag
 from noria.wire import experiments as experiments_wire
@@ -159,9 +158,7 @@ def ordered(every: Runs, order: list[tuple[Identifier, bool]]) -> list[str]:
             return 2 if value is None else 1 if value != value else 0
 
         with_value = [run for run in result if rank(run) == 0]
-        whole = left.kind == "metrics" or left.kind == "attributes"
-        with_value.sort(key=lambda run, values=values, whole=whole: values[id(run)] if whole else values[id(run)][:BEGINNING],
-                        reverse=not ascending)  # type: ignore[misc]  # fmt: skip
+        with_value.sort(key=lambda run, values=values: values[id(run)], reverse=not ascending)  # type: ignore[misc]
         result = [*with_value, *sorted((run for run in result if rank(run)), key=rank)]
     return [run["attributes"]["run_id"] for run in result]
 
@@ -282,7 +279,10 @@ def test_runs_that_come_and_go_between_pages_move_no_others(store: Store) -> Non
 def test_runs_of_no_or_many_experiments(store: Store) -> None:
     run(store, "r", p="1")
     search = lambda *ids: store.read(lambda conn: run_search.search(conn, wire.Search(list(ids)))).runs  # noqa: E731
-    assert search() == [] and search("7", "-1") == [] and len(search("0", "0", "7")) == 1
+    assert search() == [] and search("7", "9" * 18, "-1") == [] and len(search("0", "0", "7")) == 1
+    for wrong in ("x", "9" * 40, "1.0", "\u0663"):
+        with pytest.raises(Invalid, match="Experiment ID must be a valid integer"):
+            search("0", wrong)
     assert store.read(lambda conn: run_search.count(conn, wire.Count())).total == 0
     with pytest.raises(Invalid, match="at most 10000 experiments"):
         search(*map(str, range(10_001)))
@@ -310,7 +310,7 @@ def test_searching_experiments(store: Store) -> None:
         "Default",
         "b_c",
     ]
-    with pytest.raises(Invalid, match="one of tags, attributes before the dot at column 1"):
+    with pytest.raises(Invalid, match="Invalid entity type 'metrics' at column 1"):
         search("metrics.x = 1")
 
 
@@ -321,8 +321,7 @@ def test_prompts_are_found_only_by_who_asks_for_them(store: Store) -> None:
         ("no", [Tag("mlflow.prompt.is_prompt", "false")]),
     ):
         store.write(lambda conn, name=name, tags=tags: registry.create(conn, registry_wire.CreateModel(name, tags))).result()  # type: ignore[misc]
-        source = "mlflow-artifacts:/prompt" if name == "prompt" else "s3://bucket/x"
-        version = registry_wire.CreateVersion(name, source, tags=tags)
+        version = registry_wire.CreateVersion(name, "dummy-source" if name == "prompt" else "s3://bucket/x", tags=tags)
         store.write(lambda conn, version=version: registry.create_version(conn, version)).result()  # type: ignore[misc]
 
     def search(text: str = "", **query: Any) -> list[str]:

@@ -31,6 +31,7 @@ _TRIES = 8
 """How often a file is offered to a server that fails at it, with pauses that double."""
 _PAUSE = 5.0
 """Seconds before a spool that was refused is offered again."""
+_HEADER = wire.Header.__struct_config__.tag
 _FILES = {wire.Artifact.__struct_config__.tag, wire.ModelArtifact.__struct_config__.tag}
 
 
@@ -179,7 +180,7 @@ class Relay:
         if not frames:
             return True
         self._call(known, frames, known.offset + len(frames))
-        self.told(Done(path, known.header.run_id, len(frames), sum(1 for _ in wire.tagged(frames))))
+        self.told(Done(path, known.header.run_id, len(frames), sum(tag != _HEADER for tag, _, _ in wire.tagged(frames))))
         return known.offset == piece.start + stop
 
     def _call(self, known: Known, frames: bytes, end: int, damaged: str = "") -> None:

@@ -97,6 +97,11 @@ class ActiveRun:
 
         return Recorder(Sampler(Path.cwd(), gpus.reader()), self.spool.append, interval, time())
 
+    @property
+    def info(self) -> ActiveRun:
+        """Scripts written for mlflow read `run.info.run_id`."""
+        return self
+
     def _append(self, record: Record) -> None:
         self.spool.append(record)
         if _stack and _stack[-1] is self:

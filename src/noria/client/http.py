@@ -73,12 +73,12 @@ class Server:
         size = max(PART, -(-found.st_size // _MOST_PARTS))
         asked = artifacts.CreateUpload(name, -(-found.st_size // size), f"{found.st_size} {found.st_mtime_ns} {size}")
         for _ in range(_TRIES):
-            upload = self._json("create", folder, asked, artifacts.Upload)
+            upload = self._ask("create", folder, asked, artifacts.Upload)
             if upload.done:
                 return
             try:
                 parts = list(self._send_parts(upload, source, size))
-                self._json("complete", folder, artifacts.CompleteUpload(name, upload.upload_id, parts), dict)
+                self._ask("complete", folder, artifacts.CompleteUpload(name, upload.upload_id, parts), dict)
                 return
             except (Conflict, NotFound):
                 pass  # A part came otherwise than it was sent, or somebody gave the upload up. What is missing is sent again.
@@ -95,7 +95,7 @@ class Server:
                     self._put(f"{artifacts.PARTS}/{upload.upload_id}/{number}", content)
                 yield artifacts.Part(number, f"{zlib.crc32(content):08x}")
 
-    def _json(self, verb: str, folder: str, body: msgspec.Struct, kind: type[R]) -> R:
+    def _ask(self, verb: str, folder: str, body: msgspec.Struct, kind: type[R]) -> R:
         where = f"{artifacts.MULTIPART}/{verb}/{quote(folder)}"
         with self._request("POST", where, msgspec.json.encode(body), "application/json") as answer:
             return decode(kind, self._body(answer))
@@ -133,6 +133,16 @@ class Server:
         if answer.length:
             self.close()
         return not answer.length
+
+    def stream(self, path: str, fields: dict[str, Any]) -> Iterator[bytes]:
+        """The lines of an answer that goes on until the server ends it. Nothing else may be asked here meanwhile."""
+        with self._request("GET", path + _query(fields), None, "") as answer:
+            try:
+                yield from answer
+            except (OSError, http.client.HTTPException) as error:
+                raise Unavailable(f"The server at {self.url} has gone ({_why(error)}).", "Is it being restarted?") from None
+            finally:
+                self.close()
 
     def tree(self, root: str, path: str = "") -> Iterator[str]:
         """The paths of all files below an artifact root, relative to the root."""

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from noria.door import JOB
 from noria.errors import Invalid, NoriaError, TooLarge
+from noria.server import load
 from noria.server.live import Hub
 from noria.store.artifacts import Artifacts
 from noria.store.metrics import Append
@@ -77,19 +78,22 @@ def write(
 def handler(route: Route, state: State) -> Callable[[Request], Awaitable[Response]]:
     """The coroutine that Starlette calls."""
 
+    lane = load.WRITES if route.writes else load.READS
+
     async def handle(request: Request) -> Response:
         query = await read_query(route.endpoint, request)
         loop = asyncio.get_running_loop()
-        if not route.writes:
-            result = await loop.run_in_executor(state.readers, state.store.read, lambda conn: route.work(conn, query))
-        elif route.packed is not None and (batch := route.packed(query)) is not None:
-            result = await state.store.append(batch, loop.create_future())
-        else:
-            result = await state.store.write(lambda conn: route.work(conn, query), loop.create_future())
-        job_id = request.scope.get(JOB)
-        if route.by_job is not None and job_id:
-            follow = route.by_job
-            await state.store.write(lambda conn: follow(conn, job_id, result), loop.create_future())
+        with lane:
+            if not route.writes:
+                result = await loop.run_in_executor(state.readers, state.store.read, lambda conn: route.work(conn, query))
+            elif route.packed is not None and (batch := route.packed(query)) is not None:
+                result = await state.store.append(batch, loop.create_future())
+            else:
+                result = await state.store.write(lambda conn: route.work(conn, query), loop.create_future())
+            job_id = request.scope.get(JOB)
+            if route.by_job is not None and job_id:
+                follow = route.by_job
+                await state.store.write(lambda conn: follow(conn, job_id, result), loop.create_future())
         if route.tell is not None:
             route.tell(state.hub, query, result)
         if route.makes_work and state.agent is not None:
@@ -114,6 +118,8 @@ async def read_query(endpoint: Endpoint[Any, Any], request: Request) -> Any:
     if body and kind != f"application/{endpoint.codec}":
         raise Invalid(f"Bad Request. Content-Type must be one of ['application/{endpoint.codec}'].", f"It is '{kind[:80]}'.")
     if not inpath:
+        if len(body) > load.SMALL:  # Others need not wait for it.
+            return await asyncio.to_thread(decode, endpoint.request, body, endpoint.codec)
         return decode(endpoint.request, body, endpoint.codec)
     fields = decode(dict[str, Any], body, endpoint.codec)
     return convert(endpoint.request, {**fields, **inpath})
@@ -128,7 +134,7 @@ def _parameters(kind: type, request: Request) -> dict[str, object]:
 
 async def read_body(request: Request, limit: int = limits.BODY) -> bytes:
     """The body, never more than `limit` bytes of it in memory."""
-    blocks, size = [], 0
+    blocks, size, taken = [], 0, 0
     if int(request.headers.get("content-length") or 0) > limit:
         raise _too_large(limit)
     try:
@@ -136,10 +142,15 @@ async def read_body(request: Request, limit: int = limits.BODY) -> bytes:
             size += len(block)
             if size > limit:
                 raise _too_large(limit)
+            if size > load.SMALL:
+                load.BODIES.take(len(block))
+                taken += len(block)
             blocks.append(block)
+        return unpacked(b"".join(blocks), request.headers.get("content-encoding", ""), limit)
     except ClientDisconnect:
         raise NoriaError("The client went away before the end of its request.") from None
-    return unpacked(b"".join(blocks), request.headers.get("content-encoding", ""), limit)
+    finally:
+        load.BODIES.leave(taken)
 
 
 def _too_large(limit: int) -> TooLarge:

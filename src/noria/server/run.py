@@ -15,7 +15,7 @@ import uvloop
 from noria import door
 from noria.config import Settings
 from noria.errors import Invalid
-from noria.server import home, memory, workers
+from noria.server import connection, home, memory, workers
 from noria.server.app import build
 from noria.server.live import Hub
 from noria.server.route import Beside, State
@@ -81,9 +81,10 @@ async def _serve(state: State, app: door.App, listening: socket.socket, ready: C
     state.hub.connect(state.store)
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False, timeout_graceful_shutdown=2,
-        timeout_keep_alive=75, http="httptools", proxy_headers=False,
+        timeout_keep_alive=75, http=connection.Connection, proxy_headers=False,
     )  # fmt: skip
     server = uvicorn.Server(config)
+    connection.Connection.most = connection.room()
     for number in (signal.SIGTERM, signal.SIGINT):
         # Uvicorn stops at these, and raises them again when it has stopped; what comes after it is to be done all the same.
         signal.signal(number, lambda *_: None)
@@ -92,7 +93,9 @@ async def _serve(state: State, app: door.App, listening: socket.socket, ready: C
         await asyncio.sleep(0.002)
     if server.started:
         ready()
+    minding = asyncio.create_task(connection.mind(server.server_state.connections))
     await task
+    minding.cancel()
 
 
 def stop(settings: Settings) -> str:

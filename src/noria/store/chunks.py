@@ -87,7 +87,7 @@ def encode(given: Points) -> bytes:
     gaps = np.diff(given.steps)
     even = gaps.size > 1 and bool(np.all(gaps == gaps[0]))
     steps = given.steps[:2].tobytes() if even else _shuffle(_differ(given.steps))
-    return zstandard.compress(b"".join((_shuffle(given.values), _shuffle(_differ(given.times)), steps)))
+    return _pack(_shuffle(given.values), _shuffle(_differ(given.times)), steps)
 
 
 def decode(body: bytes, count: int) -> Points:
@@ -100,6 +100,11 @@ def decode(body: bytes, count: int) -> Points:
         with np.errstate(over="ignore"):  # Steps may lie on both sides of what 64 bits hold; the sums come out right.
             steps = first + (second - first) * np.arange(count)
     return Points(values.view(np.float64), np.cumsum(times), steps)
+
+
+def _pack(*parts: bytes) -> bytes:
+    """With a checksum, so that what a disk has changed is noticed by whoever unpacks it."""
+    return zstandard.ZstdCompressor(write_checksum=True).compress(b"".join(parts))
 
 
 def _differ(column: Ints) -> Ints:
@@ -115,7 +120,7 @@ def cells(given: Points) -> bytes:
     starts = np.arange(0, given.size, CELL)
     mins, maxs, means = _reduce(given.values, starts)
     columns = (mins, maxs, means, _differ(given.steps[starts]), _differ(given.times[starts]))
-    return zstandard.compress(b"".join(_shuffle(column) for column in columns))
+    return _pack(*(_shuffle(column) for column in columns))
 
 
 def decode_cells(body: bytes, count: int) -> Cells:

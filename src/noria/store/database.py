@@ -15,6 +15,8 @@ from noria.store.schema import HEAD, metadata
 _NETWORK = {"nfs", "nfs4", "lustre", "gpfs", "beegfs", "cifs", "smb3", "ceph", "fuse.sshfs", "9p", "afs", "panfs", "pvfs2"}
 # Of PostgreSQL's advisory locks, those of ours; the names say what one holds while it has them.
 _APPENDING, _FOLDING, _CHANGING, _MIGRATING = range(0x6E6F7269, 0x6E6F7269 + 4)
+_TROUBLE = (exc.OperationalError, exc.InternalError, exc.InterfaceError)
+_UNSYNCED = {"SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC"}
 _RETRY = {"40001", "40P01"}
 """serialization_failure and deadlock_detected: to be tried again."""
 
@@ -35,6 +37,33 @@ def connect(where: Path | str, *, power: bool) -> Engine:
     return engine
 
 
+def look(where: Path | str) -> Engine:
+    """The engine of a database that is only to be read, be a server at work on it or not. Raises Invalid if it is none of this
+    release."""
+    if isinstance(where, Path) and not where.is_file():
+        raise Invalid(f"There is no database at {where}.", "Name the server's folder with --home, or its PostgreSQL with --db.")
+    engine, name = (
+        (_sqlite(where, power=True), str(where)) if isinstance(where, Path) else (_postgresql(where, power=True), _shown(where))
+    )
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(
+            "SET TRANSACTION READ ONLY, ISOLATION LEVEL REPEATABLE READ" if shared(engine) else "PRAGMA query_only=ON"
+        )
+
+    try:
+        with engine.connect() as connection:
+            version = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    except exc.DBAPIError as error:
+        raise Invalid(f"{name} cannot be read as a database of Noria ({_said(error)}).") from None
+    if version != HEAD:
+        raise WrongVersion(
+            f"{name} has schema {version}, and this Noria checks {HEAD}.", "Start the server once, which brings it here."
+        )
+    return engine
+
+
 def shared(engine: Engine) -> bool:
     """Whether other processes may write to it."""
     return engine.dialect.name == "postgresql"
@@ -43,19 +72,21 @@ def shared(engine: Engine) -> bool:
 def _sqlite(path: Path, *, power: bool) -> Engine:
     engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args={"check_same_thread": False, "timeout": 30})
     pragmas = (
-        "auto_vacuum=INCREMENTAL", "journal_mode=WAL", f"synchronous={'FULL' if power else 'NORMAL'}", "foreign_keys=ON",
+        "journal_mode=WAL", f"synchronous={'FULL' if power else 'NORMAL'}", "foreign_keys=ON",
         "cache_size=-16384", "temp_store=MEMORY", "wal_autocheckpoint=4000", "journal_size_limit=67108864",
     )  # fmt: skip
 
     @event.listens_for(engine, "connect")
     def _connect(connection: sqlite3.Connection, _: object) -> None:
         connection.isolation_level = None  # Transactions are begun by SQLAlchemy alone (see _begin).
+        if path.stat().st_size == 0:  # It counts for a new file alone, and in any other it would be a write beside the writer's.
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
 
     return engine
 
@@ -150,13 +181,17 @@ def append(conn: Connection, batches: Sequence[tuple[str, str, bytes]]) -> int:
     """Batches of metrics (uuid, names, body) into PostgreSQL, as a transaction of its own; how many of them had a run to go to."""
     with conn.begin():
         raw: Any = conn.connection.driver_connection
-        raw.autocommit = True
+        kinds: Any = conn.dialect.loaded_dbapi
         try:
+            raw.autocommit = True
             done = raw.execute(_APPEND, tuple(map(list, zip(*batches, strict=True))), binary=True)
-        except Exception as error:
-            raise exc.DBAPIError.instance(_APPEND, None, error, conn.dialect.loaded_dbapi.Error) from error
-        finally:
             raw.autocommit = False
+        except kinds.Error as error:
+            if raw.closed:
+                conn.invalidate(error)  # The next transaction begins with a new one.
+            else:
+                raw.autocommit = False
+            raise exc.DBAPIError.instance(_APPEND, None, error, kinds.Error) from error
     conn.info["appended"] = True
     return int(done.rowcount)
 
@@ -183,10 +218,22 @@ def again(error: Exception) -> bool:
 
 def doubtful(error: Exception) -> bool:
     """Whether it is not known any more what is on the disk: a sync failed, and the next one may lie about the same pages."""
-    return isinstance(error, exc.DBAPIError) and getattr(error.orig, "sqlite_errorname", "") == "SQLITE_IOERR_FSYNC"
+    return isinstance(error, exc.DBAPIError) and getattr(error.orig, "sqlite_errorname", "") in _UNSYNCED
 
 
-def unavailable(error: exc.DBAPIError) -> Unavailable:
+def known(error: Exception) -> Exception:
+    """What the database said, as an error of ours: a value that it cannot keep, or that it is in trouble itself. Any other error as
+    it is, which is a defect."""
+    if isinstance(error, exc.DataError | OverflowError | UnicodeEncodeError):
+        return Invalid(
+            f"A value is none that the database can keep ({str(getattr(error, 'orig', error)).splitlines()[0][:200]})."
+        )
+    if isinstance(error, _TROUBLE) and getattr(error.orig, "sqlite_errorname", "") != "SQLITE_ERROR":
+        return _unavailable(error)
+    return error
+
+
+def _unavailable(error: exc.DBAPIError) -> Unavailable:
     text = _said(error)
     if any(word in text for word in ("full", "disk I/O", "No space")):
         return Unavailable(f"The server's disk does not take more data ({text}); nothing of this request was stored.",

@@ -15,6 +15,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     ColumnElement,
+    Dialect,
     Float,
     Text,
     and_,
@@ -29,9 +30,10 @@ from sqlalchemy import (
 )  # fmt: skip
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from noria.store.filters import AllOf, Comparison, Identifier, Node, Not
+from noria.store.schema import BEGINNING
 
 _COMPARE: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "=": lambda column, value: column == value,
@@ -121,6 +123,33 @@ def _type(values: Sequence[object]) -> TypeEngine[Any]:
     if isinstance(values[0], str):
         return Text()
     return BigInteger() if all(isinstance(value, int) for value in values) else Float()
+
+
+class _Beginning(TypeDecorator[str]):
+    """A text that is compared with what an index has of a column."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return value if value is None or dialect.name == "sqlite" else value[:BEGINNING]
+
+
+class Indexed(FunctionElement[str]):
+    """Of a column of texts, as much as its index has: all of it on SQLite, the beginning on PostgreSQL."""
+
+    type = _Beginning()
+    inherit_cache = True
+
+
+@compiles(Indexed)
+def _as_beginning(element: Any, compiler: Any, **options: Any) -> str:
+    return f"substr({compiler.process(element.clauses, **options)}, 1, {BEGINNING})"
+
+
+@compiles(Indexed, "sqlite")
+def _as_it_is(element: Any, compiler: Any, **options: Any) -> str:
+    return str(compiler.process(element.clauses, **options))
 
 
 class _Like(FunctionElement[bool]):

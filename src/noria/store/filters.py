@@ -234,7 +234,8 @@ class _Parser:
         if start.kind != "quoted" and self.took("."):
             kind = _KINDS.get(_bare(start).lower())
             if kind not in (*self.names.kinds, "attributes"):
-                raise self.fail(f"one of {', '.join((*self.names.kinds, 'attributes'))} before the dot", start)
+                raise Invalid(f"{self.complaint}: Invalid entity type '{_bare(start)[:40]}' at column {start.column}.",
+                              f"Valid are: {', '.join((*self.names.kinds, 'attributes'))}.")  # fmt: skip
             return self._known(kind, start, purpose)
         return self._attribute(_bare(start), start, purpose)
 
@@ -265,7 +266,8 @@ class _Parser:
         if key not in valid:
             what = "attribute" if purpose == "filter" else "order by"
             raise Invalid(
-                f"Invalid {what} key '{key[:40]}' specified at column {at.column}.", f"Valid keys are: {', '.join(valid)}."
+                f"{self.complaint}: Invalid {what} key '{key[:40]}' specified at column {at.column}.",
+                f"Valid keys are: {', '.join(valid)}.",
             )
         return Identifier("attributes", key)
 
@@ -300,6 +302,9 @@ class _Parser:
         token, is_number = self.now, self._is_number(left)
         value = self._number(left, token) if is_number else _text(token)
         if value is None:
+            if token.kind == "word" and not is_number:
+                raise Invalid(f"Parameter value is either not quoted or unidentified quote types used for string value {token.text[:40]} "
+                              f"at column {token.column}.", "Put it in single quotes.")  # fmt: skip
             expected = "Expected numeric value type for" if is_number else "Expected a quoted string value for"
             raise Invalid(f"{expected} {left.kind.rstrip('s')} '{left.key}' at column {token.column}, found {token}.")
         self.take()
@@ -336,9 +341,9 @@ def _text(token: _Token) -> str | None:
     return token.text[1:-1].replace(f"\\{quote}", quote).replace(quote * 2, quote)
 
 
-def parse(text: str, names: Names) -> list[Node]:
-    """The parts that must all be true; Invalid with the column of the first thing that is wrong."""
-    return _Parser(text, names, "Invalid clause(s) in filter string").whole()
+def parse(text: str, names: Names, complaint: str = "Invalid clause(s) in filter string") -> list[Node]:
+    """The parts that must all be true; Invalid with the column of the first thing that is wrong, which begins with `complaint`."""
+    return _Parser(text, names, complaint).whole()
 
 
 def order(entries: Sequence[str], names: Names) -> list[tuple[Identifier, bool]]:
@@ -347,7 +352,7 @@ def order(entries: Sequence[str], names: Names) -> list[tuple[Identifier, bool]]
         raise Invalid(f"`order_by` has {len(entries)} entries; the limit is {ORDERS}.", "Leave the last ones out.")
     result: list[tuple[Identifier, bool]] = []
     for entry in entries:
-        parser = _Parser(entry, names, f"Invalid order_by clause '{entry[:80]}'")
+        parser = _Parser(entry, names, f"Invalid order_by clause '{' '.join(entry.split())[:80]}'")
         identifier = parser.identifier("order")
         ascending = not parser.took("DESC")
         if ascending:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 from uuid import uuid4
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import Connection, Row, insert, or_, select, update
+from sqlalchemy import Connection, Row, insert, not_, or_, select, update
 
 from noria.errors import Invalid, NotFound
 from noria.store import experiments, runs
@@ -16,7 +17,9 @@ from noria.store.schema import job, run
 from noria.types import ENDED, Job, JobSpec, RunStatus
 from noria.wire import jobs as wire
 
-_LEASE_MS = 120_000
+_LEASE_SECONDS = 120.0
+_held: dict[str, tuple[int, float]] = {}
+"""Of jobs that agents have claimed and not submitted yet: how often that was, and since when this process knows that number."""
 _RUN_STATUS: dict[str, RunStatus] = {"COMPLETED": "FINISHED", "FAILED": "FAILED", "CANCELLED": "KILLED"}
 
 
@@ -88,10 +91,12 @@ def cancel(conn: Connection, request: wire.Cancel) -> wire.Got:
 def claim(conn: Connection, request: wire.Claim) -> wire.Work:
     """Hand the user's new jobs to the agent that asks: each to one agent alone, again until it reports the submission.
 
-    An agent that has been silent for `_LEASE_MS` loses what it claimed to the next one.
+    An agent that has been silent for `_LEASE_SECONDS` loses what it claimed to the next one.
     """
     mine = (job.c.user == request.user, job.c.scheduler.in_(request.schedulers))
-    free = or_(job.c.agent.in_(("", request.agent)), job.c.claimed < now() - _LEASE_MS)
+    others = job.c.agent.not_in(("", request.agent))
+    held = conn.execute(select(job.c.id, job.c.claimed).where(*mine, job.c.state == "QUEUED", others)).all()
+    free = or_(not_(others), job.c.id.in_([each.id for each in held if _silent(each.id, each.claimed, time.monotonic())][:500]))
     found = conn.execute(
         select(job).where(*mine, job.c.state == "QUEUED", free).order_by(job.c.created, job.c.id).limit(100)
     ).all()
@@ -101,11 +106,21 @@ def claim(conn: Connection, request: wire.Claim) -> wire.Work:
         if each.cancel:  # It asks, so it is not about to submit this one.
             _report(conn, each, wire.Report(each.id, "CANCELLED", ended=now()))
         else:
-            conn.execute(update(job).where(job.c.id == each.id).values(agent=request.agent, claimed=now()))
+            conn.execute(update(job).where(job.c.id == each.id).values(agent=request.agent, claimed=each.claimed + 1))
     cancelled = select(job.c.id).where(*mine, job.c.cancel.is_not(None), job.c.state.in_(("SUBMITTED", "RUNNING")))
     submitted = select(job).where(*mine, job.c.state.in_(("SUBMITTED", "RUNNING")))
     open_jobs = [_job(each) for each in conn.execute(submitted)] if request.all_open else []
     return wire.Work([_job(each) for each in found if not each.cancel], list(conn.execute(cancelled).scalars()), open_jobs)
+
+
+def _silent(job_id: str, claimed: int, moment: float) -> bool:
+    """Whether a job has not been claimed again for so long by a clock of this process that nobody sets. A process that does not
+    know begins to count."""
+    if len(_held) > 10_000:
+        _held.clear()
+    if _held.get(job_id, (-1, 0.0))[0] != claimed:
+        _held[job_id] = claimed, moment
+    return moment - _held[job_id][1] > _LEASE_SECONDS
 
 
 def report(conn: Connection, request: wire.Report) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 
 from sqlalchemy import Connection, exc, func, select
@@ -18,6 +19,8 @@ _WARM = 256
 """Points of a run in the hot log from which on it is compacted once it has gone quiet; fewer stay: chunks would take more room."""
 _QUIET_SECONDS = 5.0
 """A run that has logged nothing for so long has gone quiet."""
+_LATE_SECONDS = 60.0
+"""So much later it is compacted although there is other work: there may be some for ever."""
 _DUTY = 0.25
 """At most so much of the time goes to compaction while there is other work."""
 _PAGES = 1024
@@ -44,7 +47,7 @@ class Keeper:
         return max(0.002, self._quiet_at() - time.monotonic()) if self._hot else None
 
     def _quiet_at(self) -> float:
-        return next(iter(self._hot.values()))[1] + _QUIET_SECONDS if self._hot else 0.0
+        return next(iter(self._hot.values()))[1] + _QUIET_SECONDS if self._hot else math.inf
 
     def due(self) -> bool:
         return time.monotonic() - self._folded >= _FOLD_SECONDS
@@ -71,16 +74,16 @@ class Keeper:
         if points >= _HOT:
             self._ripe.add(run)
 
-    def tidy(self, conn: Connection, *, idle: bool) -> None:
-        """One small piece of work, if there is any and it is time for it."""
+    def tidy(self, conn: Connection, *, idle: bool) -> Exception | None:
+        """One small piece of work, if there is any and it is time for it; its failure, if it failed."""
         now = time.monotonic()
-        if now < self._rest or not (idle or self._ripe):
-            return
+        if now < self._rest or not (idle or self._ripe or self._hot is None or self._quiet_at() + _LATE_SECONDS <= now):
+            return None
         try:
             if self._hot is None:
                 self._hot = _left(conn, now - _QUIET_SECONDS)
             elif self._ripe:
-                self._compact(conn, self._ripe.pop())
+                self._compact(conn, next(iter(self._ripe)))
             elif self._hot and self._quiet_at() <= now:
                 run, (points, _) = next(iter(self._hot.items()))
                 if points >= _WARM:
@@ -92,14 +95,19 @@ class Keeper:
         except Exception as error:
             if not isinstance(error, exc.DBAPIError):  # A full disk, or no database: writers are told, and this can wait.
                 log.exception("Keeping house failed")
+                self._hot, self._ripe = {}, set()  # Not the same again in a second, for ever.
             self._rest = now + 1.0
-        else:
-            self._rest = 0.0 if idle else time.monotonic() + (time.monotonic() - now) * (1 / _DUTY - 1)
+            return error
+        self._rest = 0.0 if idle else time.monotonic() + (time.monotonic() - now) * (1 / _DUTY - 1)
+        return None
 
     def _compact(self, conn: Connection, run: int) -> None:
-        with conn.begin():
-            database.hold_fold(conn)
-            metrics.compact(conn, run, metrics.folded(conn))
+        try:
+            with conn.begin():
+                database.hold_fold(conn)
+                metrics.compact(conn, run, metrics.folded(conn))
+        except metrics.Damaged as error:  # It stays in the hot log, and is in nobody's way there.
+            log.error("A run cannot be compacted. %s", error.message)
         assert self._hot is not None
         self._hot.pop(run, None)
         self._ripe.discard(run)

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 from msgspec import UNSET, to_builtins
-from sqlalchemy import ColumnElement, Connection, Row, Select, Text, and_, cast, delete, exists, insert, null, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exists, insert, null, or_, select, update
 
 from noria.errors import Invalid, NotFound
 from noria.store import experiments, fields, filters, names, page, rows
@@ -24,17 +24,18 @@ from noria.wire import logged_models as wire
 VERSIONS_TAG = "mlflow.modelVersions"
 _PENDING = "LOGGED_MODEL_PENDING"
 _model, _metric = logged_model, logged_model_metric
+NAMES = filters.Names(
+    texts=("name", "model_id", "model_type", "status", "source_run_id"),
+    numbers=("creation_timestamp", "last_updated_timestamp"),
+    kinds=("metrics", "params", "tags"),
+    aliases={"creation_time": "creation_timestamp", "creation_timestamp_ms": "creation_timestamp",
+             "last_updated_timestamp_ms": "last_updated_timestamp"},
+)  # fmt: skip
 _COLUMNS: dict[str, ColumnElement[Any]] = {
     "name": _model.c.name, "model_id": _model.c.id, "model_type": _model.c.model_type, "status": _model.c.status,
-    "source_run_id": _model.c.run, "experiment_id": _model.c.experiment, "artifact_location": _model.c.artifact_uri,
-    **dict.fromkeys(("creation_timestamp", "creation_timestamp_ms", "creation_time"), _model.c.creation_time),
-    **dict.fromkeys(("last_updated_timestamp", "last_updated_timestamp_ms"), _model.c.last_update_time),
+    "source_run_id": _model.c.run, "creation_timestamp": _model.c.creation_time, "last_updated_timestamp": _model.c.last_update_time,
 }  # fmt: skip
-_NUMERIC = [name for name in _COLUMNS if "_time" in name]
 _PAIRS = {"params": logged_model_param, "tags": logged_model_tag}
-NAMES = filters.Names(
-    texts=tuple(name for name in _COLUMNS if name not in _NUMERIC), numbers=tuple(_NUMERIC), kinds=("metrics", "params", "tags")
-)
 
 
 def create(conn: Connection, request: wire.Create) -> wire.Got:
@@ -177,32 +178,39 @@ def search(conn: Connection, request: wire.Search) -> wire.Found:
 
 
 def _where(request: wire.Search) -> ColumnElement[bool]:
+    """The language that MLflow has for logged models is its own: comparisons with AND between them."""
+    complaint = "Invalid filter string"
+    try:
+        parts = filters.parse(request.filter, NAMES, complaint)
+    except Invalid as error:
+        message = error.message.replace("invalid comparator", "Invalid comparison operator")
+        raise Invalid(message if message.startswith(complaint) else f"{complaint}: {message}") from None
+    if not all(isinstance(part, filters.Comparison) for part in parts):
+        raise Invalid(
+            f"{complaint}: {request.filter[:200]!r}.", "Logged models are searched by comparisons with AND between them."
+        )
     datasets = [_on(each.dataset_name, each.dataset_digest) for each in request.datasets]
     on = or_(*datasets) if datasets else _on("", "")
-    try:
-        parts = filters.parse(request.filter, NAMES)
-    except Invalid as error:
-        raise Invalid(f"Invalid filter string: {request.filter[:500]!r}. {error.message}") from None
     condition = fields.condition(parts, lambda identifier: _field(identifier, on))
-    if datasets and not any(identifier.kind == "metrics" for identifier in filters.identifiers(parts)):
+    if datasets and "metrics" not in {each.kind for each in filters.identifiers(parts)}:
         return and_(condition, exists().where(_metric.c.model == _model.c.id, on))
     return condition
+
+
+def _field(identifier: filters.Identifier, on: ColumnElement[bool]) -> Field:
+    kind, key = identifier.kind, identifier.key
+    if kind == "attributes":
+        return Field(_COLUMNS[key])
+    if kind == "metrics":
+        return Field(_metric.c.value, (_metric.c.model == _model.c.id, _metric.c.key == key, on), has_nan=True)
+    table = _PAIRS[kind]
+    return Field(table.c.value, (table.c.model == _model.c.id, table.c.key == key))
 
 
 def _on(name: str, digest: str) -> ColumnElement[bool]:
     """Of points: that they were measured on this data set; all of them for ""."""
     said = [column == text for column, text in ((_metric.c.dataset_name, name), (_metric.c.dataset_digest, digest)) if text]
     return and_(_metric.c.key.is_not(null()), *said)
-
-
-def _field(identifier: filters.Identifier, on: ColumnElement[bool]) -> Field:
-    kind, key = identifier.kind, identifier.key
-    if kind == "metrics":
-        return Field(_metric.c.value, (_metric.c.model == _model.c.id, _metric.c.key == key, on), has_nan=True)
-    if kind in _PAIRS:
-        own = _PAIRS[kind].c
-        return Field(own.value, (own.model == _model.c.id, own.key == key))
-    return Field(cast(_COLUMNS[key], Text) if key == "experiment_id" else _COLUMNS[key])
 
 
 def _ordered(query: Select[Any], entries: Sequence[wire.OrderBy]) -> Select[Any]:
@@ -215,8 +223,9 @@ def _ordered(query: Select[Any], entries: Sequence[wire.OrderBy]) -> Select[Any]
 
 def _sort_key(entry: wire.OrderBy) -> ColumnElement[Any]:
     kind, dot, key = entry.field_name.partition(".")
-    if not dot and kind in _COLUMNS:
-        return _COLUMNS[kind]
+    name = NAMES.aliases.get(kind, kind)
+    if not dot and name in _COLUMNS:
+        return _COLUMNS[name]
     if kind != "metrics":
         more = ". Only metrics are supported." if dot else f". It is one of {', '.join(_COLUMNS)}, or metrics.NAME."
         raise Invalid(f"Invalid order by field name: {entry.field_name}{more}")

@@ -6,21 +6,25 @@ appended (the store does so before whoever reads it), `compact` moves a run's ro
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from struct import Struct as Layout
 from typing import Any, NamedTuple
 
 import numpy as np
+import zstandard
 from msgspec import UNSET, Struct
 from sqlalchemy import Connection, delete, func, select
 
+from noria.errors import NoriaError
 from noria.store import chunks, rows
 from noria.store.chunks import CHUNK, Points
 from noria.store.schema import latest, mark, metric_chunk, metric_log
 from noria.types import Number, number
 from noria.wire import runs as wire
 
+log = logging.getLogger("noria.store")
 Point = tuple[str, float, int, int]
 """key, value, timestamp in milliseconds, step."""
 Batch = tuple[int, str, bytes]
@@ -34,6 +38,13 @@ LEAST, MOST = -(2**63), 2**63 - 1
 """All steps there can be."""
 _FOLDED = "folded"
 _layouts: dict[int, Layout] = {}
+
+
+class Damaged(NoriaError):
+    """A part of a history is not what was written: the disk has changed it."""
+
+    def __init__(self, key: str, why: object) -> None:
+        super().__init__(f"The stored history of '{key}' is damaged ({why}).", "`noria server check` says what else is.")
 
 
 class Append(Struct, frozen=True, gc=False):
@@ -111,8 +122,12 @@ def fold(conn: Connection, upto: int) -> tuple[bool, dict[int, int]]:
         return True, {}
     rewound = {row.run for row in found if row.rewind is not None}
     for run in rewound:
-        compact(conn, run, found[-1].id)
-        _rebuild(conn, run)
+        try:
+            with conn.begin_nested():
+                compact(conn, run, found[-1].id)
+                _rebuild(conn, run)
+        except Damaged as error:  # One run's trouble is not that of all others.
+            log.error("A run cannot be rewound. %s", error.message)
     counts: dict[int, int] = {}
     groups: dict[tuple[int, str], list[bytes]] = {}
     for row in found:
@@ -145,11 +160,11 @@ def _plain(names: list[str], bodies: list[bytes]) -> Iterator[tuple[str, Summary
 
 
 def _columnwise(names: list[str], bodies: list[bytes]) -> Iterator[tuple[str, Summary]]:
-    for key, part in _split(names, bodies):
-        yield key, _summary(part)
+    for key, part in split(names, bodies):
+        yield key, summary(part)
 
 
-def _split(names: list[str], bodies: list[bytes]) -> Iterator[tuple[str, Points]]:
+def split(names: list[str], bodies: list[bytes]) -> Iterator[tuple[str, Points]]:
     """The points of each key, of batches that have the same keys in the same order."""
     raw = np.frombuffer(b"".join(bodies), np.int64).reshape(len(bodies), 3, len(names))
     places: dict[str, list[int]] = {}
@@ -161,7 +176,7 @@ def _split(names: list[str], bodies: list[bytes]) -> Iterator[tuple[str, Points]
         yield key, Points(values.view(np.float64), times, steps)
 
 
-def _summary(part: Points) -> Summary:
+def summary(part: Points) -> Summary:
     """The greatest (step, timestamp, value) is the latest, as MLflow has it; the least (step, timestamp) the first."""
     values, times, steps = part
     top = np.flatnonzero(steps == steps.max())
@@ -179,14 +194,15 @@ def _known(value: float) -> float | None:
 
 def later(old: Summary, new: Summary) -> Summary:
     """Two summaries of one metric, as one. The first is the earlier of two firsts of one step."""
-    last = new if _rank(new) >= _rank(old) else old
+    last = new if rank(new) >= rank(old) else old
     first = new if new.first_step < old.first_step else old
     return Summary(last.step, last.timestamp, last.value, first.first_step, first.first,
                    _of(min, old.min, new.min), _of(max, old.max, new.max))  # fmt: skip
 
 
-def _rank(summary: Summary) -> tuple[int, int, float]:
-    return summary.step, summary.timestamp, -math.inf if summary.value is None else summary.value
+def rank(of: Summary) -> tuple[int, int, float]:
+    """What decides which point is the last."""
+    return of.step, of.timestamp, -math.inf if of.value is None else of.value
 
 
 def _of(choose: Any, old: float | None, new: float | None) -> float | None:
@@ -205,7 +221,7 @@ def _rebuild(conn: Connection, run: int) -> None:
     """`latest` of one run, from its chunks."""
     conn.execute(delete(latest).where(latest.c.run == run))
     keys = conn.execute(select(metric_chunk.c.key).where(metric_chunk.c.run == run).distinct()).scalars().all()
-    _merge(conn, {(run, key): _summary(chunks.join([*_load(conn, _chunks(conn, run, key))])) for key in keys})
+    _merge(conn, {(run, key): summary(chunks.join([*_load(conn, _chunks(conn, run, key))])) for key in keys})
 
 
 # Compacting: from the hot log to chunks.
@@ -229,7 +245,7 @@ def compact(conn: Connection, run: int, upto: int) -> None:
 def _store(conn: Connection, run: int, groups: dict[str, list[bytes]]) -> None:
     parts: dict[str, list[Points]] = {}
     for keys, bodies in groups.items():
-        for key, part in _split(keys.split("\n"), bodies):
+        for key, part in split(keys.split("\n"), bodies):
             parts.setdefault(key, []).append(part)
     for key, own in parts.items():
         _add(conn, run, key, chunks.ordered(chunks.join(own)))
@@ -285,7 +301,10 @@ def _load(conn: Connection, which: Sequence[Any], column: str = "body") -> Itera
     own = (met.run == which[0].run, met.key == which[0].key, met.seq.between(which[0].seq, which[-1].seq))
     for seq, raw in conn.execute(select(met.seq, met[column]).where(*own).order_by(met.seq)):
         if seq in wanted:
-            yield decode(raw, wanted[seq])
+            try:
+                yield decode(raw, wanted[seq])
+            except (ValueError, zstandard.ZstdError) as error:
+                raise Damaged(which[0].key, error) from None
 
 
 # Reading.
@@ -303,7 +322,7 @@ def _tail(conn: Connection, run: int, key: str) -> Points:
     for keys, bodies in groups.items():
         names = keys.split("\n")
         if key in names:
-            parts += [part for name, part in _split(names, bodies) if name == key]
+            parts += [part for name, part in split(names, bodies) if name == key]
     return chunks.ordered(chunks.join(parts))
 
 
@@ -371,10 +390,3 @@ def _drawn(cells: chunks.Cells, total: int) -> wire.Points:
 def numbers(values: chunks.Floats, named: Callable[[float], Number] = number) -> list[Any]:
     """A column of doubles as JSON has them; `named` writes those that JSON cannot."""
     return values.tolist() if np.isfinite(values).all() else [named(value) for value in values.tolist()]
-
-
-def last(conn: Connection, runs: Sequence[int]) -> Iterator[tuple[int, str, float, int, int]]:
-    """(run, key, value, timestamp, step) of the latest point of each metric."""
-    columns = (latest.c.run, latest.c.key, latest.c.value, latest.c.timestamp, latest.c.step)
-    for run, key, value, timestamp, step in conn.execute(select(*columns).where(latest.c.run.in_(runs)).order_by(latest.c.key)):
-        yield run, key, math.nan if value is None else value, timestamp, step

@@ -62,7 +62,7 @@ class News:
                     raw.autocommit = True
                     work(raw)
             except Exception as error:
-                log.warning("News between server processes stopped (%s); trying again.", str(error).splitlines()[0])
+                log.warning("News between server processes stopped (%s); trying again.", str(error).partition("\n")[0])
                 time.sleep(1.0)
 
     def _say(self, raw: Any) -> None:

@@ -14,7 +14,10 @@ from noria.errors import Invalid
 Mark = tuple[int, str | int | float | None]
 """A value in an order, behind its rank: values come first, then what has none."""
 
-_BAD = Invalid("Invalid page token.", "Use the next_page_token of the page before, unchanged.")
+_BAD = Invalid(
+    "Invalid page token, could not base64-decode it, or it is not of this server.",
+    "Use the next_page_token of the page before, unchanged.",
+)
 _places = msgspec.msgpack.Decoder(tuple[str, list[Mark]])
 
 
@@ -27,7 +30,7 @@ def offset(token: str) -> int:
     except (binascii.Error, ValueError, KeyError, TypeError):
         value = None
     if not isinstance(value, int) or not 0 <= value < 2**31:
-        raise Invalid("Invalid page token.", "Use the next_page_token of the page before, unchanged.")
+        raise _BAD
     return value
 
 

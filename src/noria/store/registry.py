@@ -141,13 +141,15 @@ _ATTRIBUTES = {
     "creation_timestamp": Field(_model.c.creation_time),
     "last_updated_timestamp": Field(_model.c.last_update_time),
 }
+ORDERS = filters.Names(texts=("name",), numbers=("last_updated_timestamp",), aliases=NAMES.aliases)
+"""MLflow orders models by these alone, and its clients expect to be told so."""
 _PROMPT = filters.Identifier("tags", PROMPT_TAG)
 
 
 def search(conn: Connection, request: wire.Search) -> wire.Models:
     limit, start = page.size(request.max_results, 1000), page.offset(request.page_token)
     query = select(_model).where(_wanted(request.filter, NAMES, _field))
-    query = query.order_by(*_order(request.order_by, NAMES, _field), _model.c.name).offset(start).limit(limit + 1)
+    query = query.order_by(*_order(request.order_by, ORDERS, _field), _model.c.name).offset(start).limit(limit + 1)
     found = list(conn.execute(query))
     return wire.Models(_load(conn, found[:limit]), page.token(start + limit) if len(found) > limit else "")
 
@@ -171,11 +173,11 @@ def _field(identifier: filters.Identifier) -> Field:
     return (
         _ATTRIBUTES[identifier.key]
         if identifier.kind == "attributes"
-        else _tag_field(identifier, own.value, own.model == _model.c.id, own.key)
+        else _tagged(identifier, own.value, own.model == _model.c.id, own.key)
     )
 
 
-def _tag_field(
+def _tagged(
     identifier: filters.Identifier, value: ColumnElement[Any], owned: ColumnElement[bool], key: ColumnElement[Any]
 ) -> Field:
     found = (owned, key == identifier.key)
@@ -336,7 +338,7 @@ def _version_field(identifier: filters.Identifier) -> Field:
     own = model_version_tag.c
     if identifier.kind == "attributes":
         return _VERSION_ATTRIBUTES[identifier.key]
-    return _tag_field(identifier, own.value, own.version == _version.c.id, own.key)
+    return _tagged(identifier, own.value, own.version == _version.c.id, own.key)
 
 
 def download_uri(conn: Connection, request: wire.VersionKey) -> wire.Uri:

@@ -74,12 +74,12 @@ def _statement(conn: Connection, table: Table, columns: tuple[str, ...], replace
     return _statements[key]
 
 
-def among(conn: Connection, query: str, values: Sequence[str]) -> Any:
+def among(conn: Connection, query: str, values: Sequence[str | int], order: str = "") -> Any:
     """The rows of a query whose text ends before `IN`: its text is the same for any number of values, so it is compiled once."""
     if conn.dialect.name == "postgresql":
-        return conn.exec_driver_sql(f"{query} = ANY(%s)", (list(values),))
+        return conn.exec_driver_sql(f"{query} = ANY(%s) {order}", (list(values),))
     listed = msgspec.json.encode(values).decode()
-    return conn.exec_driver_sql(f"{query} IN (SELECT value FROM json_each(?))", (listed,))  # noqa: S608 (our own text)
+    return conn.exec_driver_sql(f"{query} IN (SELECT value FROM json_each(?)) {order}", (listed,))  # noqa: S608 (our own text)
 
 
 def keep(conn: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -11,10 +11,9 @@ from typing import Any
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import Column, Connection, Row, Select, Table, bindparam, select
+from sqlalchemy import Connection, Row
 
 from noria.store import rows
-from noria.store.schema import dataset, latest, param, run, run_model, tag
 from noria.types import (
     DatasetInput,
     Metric,
@@ -32,22 +31,14 @@ from noria.types import (
 )
 
 read_dataset = msgspec.json.Decoder(DatasetInput).decode
-
-
-def _of(table: Table, owner: Column[Any], *columns: Column[Any]) -> Select[Any]:
-    """Rows of the runs `keys`, of each run together, by key."""
-    query = select(owner, *columns).where(owner.in_(bindparam("keys", expanding=True)))
-    return query.order_by(*table.primary_key)
-
-
-_INFO = (run.c.uuid, run.c.name, run.c.experiment, run.c.user_id, run.c.status, run.c.start_time, run.c.artifact_uri, run.c.lifecycle_stage,
-         run.c.end_time)  # fmt: skip
-_RUNS = _of(run, run.c.id, *_INFO)
-_PARAMS = _of(param, param.c.run, param.c.key, param.c.value)
-_TAGS = _of(tag, tag.c.run, tag.c.key, tag.c.value)
-_METRICS = _of(latest, latest.c.run, latest.c.key, latest.c.value, latest.c.timestamp, latest.c.step)
-_DATASETS = _of(dataset, dataset.c.run, dataset.c.body)
-_MODELS = _of(run_model, run_model.c.run, run_model.c.direction, run_model.c.model_id, run_model.c.step)
+_INFO = ("uuid", "name", "experiment", "user_id", "status", "start_time", "artifact_uri", "lifecycle_stage", "end_time")
+_RUNS = f"SELECT id, {', '.join(_INFO)} FROM run WHERE id"  # noqa: S608 (our own names)
+_PARAMS = "SELECT run, key, value FROM param WHERE run"
+_TAGS = "SELECT run, key, value FROM tag WHERE run"
+_METRICS = "SELECT run, key, value, timestamp, step FROM latest WHERE run"
+_DATASETS = "SELECT run, body FROM dataset WHERE run"
+_MODELS = "SELECT run, direction, model_id, step FROM run_model WHERE run"
+_BY_KEY = "ORDER BY run, key"
 
 
 def load(conn: Connection, keys: Sequence[int]) -> list[Run]:
@@ -60,12 +51,12 @@ def _load(conn: Connection, keys: Sequence[int]) -> Iterator[Run]:
     metrics: dict[int, list[Metric]] = {key: [] for key in keys}
     params: dict[int, list[Param]] = {key: [] for key in keys}
     tags: dict[int, list[Tag]] = {key: [] for key in keys}
-    for key, name, value, time, step in _rows(conn, _METRICS, keys):
+    for key, name, value, time, step in _rows(conn, _METRICS, keys, _BY_KEY):
         finite = value is not None and -math.inf < value < math.inf
         metrics[key].append(Metric(name, value if finite else clamped(math.nan if value is None else value), time, step))
-    for key, name, value in _rows(conn, _PARAMS, keys):
+    for key, name, value in _rows(conn, _PARAMS, keys, _BY_KEY):
         params[key].append(Param(name, value))
-    for key, name, value in _rows(conn, _TAGS, keys):
+    for key, name, value in _rows(conn, _TAGS, keys, _BY_KEY):
         tags[key].append(Tag(name, value))
     inputs, outputs = _links(conn, keys)
     return (
@@ -79,15 +70,15 @@ def _load(conn: Connection, keys: Sequence[int]) -> Iterator[Run]:
     )
 
 
-def _rows(conn: Connection, query: Select[Any], keys: Sequence[int]) -> Sequence[Any]:
-    result = conn.execute(query, {"keys": keys})
-    found = result.cursor.fetchall()
+def _rows(conn: Connection, query: str, keys: Sequence[int], order: str = "") -> Sequence[Any]:
+    result = rows.among(conn, query, keys, order)
+    found: Sequence[Any] = result.cursor.fetchall()
     result.close()
     return found
 
 
 def info(found: Row[Any]) -> RunInfo:
-    return _info(*(getattr(found, column.name) for column in _INFO))
+    return _info(*(getattr(found, name) for name in _INFO))
 
 
 def _info(
@@ -109,9 +100,9 @@ def _links(conn: Connection, keys: Sequence[int]) -> tuple[dict[int, RunInputs],
     """Data sets and models that runs read, and models that they wrote."""
     inputs: dict[int, RunInputs] = {}
     outputs: dict[int, RunOutputs] = {}
-    for key, body in _rows(conn, _DATASETS, keys):
+    for key, body in _rows(conn, _DATASETS, keys, "ORDER BY run, name, digest"):
         inputs.setdefault(key, RunInputs([], [])).dataset_inputs.append(read_dataset(body))
-    for key, direction, model, step in _rows(conn, _MODELS, keys):
+    for key, direction, model, step in _rows(conn, _MODELS, keys, "ORDER BY run, model_id"):
         if direction == "input":
             inputs.setdefault(key, RunInputs([], [])).model_inputs.append(ModelInput(model))
         else:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cache
 from hashlib import blake2b
-from itertools import islice
 from math import isqrt
 from typing import Any
 
@@ -38,10 +37,10 @@ from sqlalchemy.sql.selectable import Join
 
 from noria.errors import Invalid
 from noria.store import experiments, fields, filters, page, run_load
-from noria.store.fields import Field
+from noria.store.fields import Field, Indexed
 from noria.store.filters import Comparison, Identifier, Kind, Node
 from noria.store.page import Mark
-from noria.store.schema import BEGINNING, dataset, latest, param, run, tag
+from noria.store.schema import dataset, latest, param, run, tag
 from noria.wire import runs as wire
 
 NAMES = filters.Names(
@@ -78,6 +77,16 @@ _Found = Sequence[Any]
 """A run's key and its place in the order: rank and value for each term."""
 
 
+class _Question(Struct, frozen=True, eq=False):
+    """`size` runs of these experiments that match all parts of a filter, behind a place in an order."""
+
+    scope: ColumnElement[bool]
+    parts: list[Node]
+    order: Order
+    after: list[Mark] | None
+    size: int
+
+
 class _Start(Struct, frozen=True, eq=False):
     """Where a query begins: the first tables of its FROM, and what must hold."""
 
@@ -87,16 +96,19 @@ class _Start(Struct, frozen=True, eq=False):
 
 class _Term(Struct, frozen=True, eq=False):
     """One term of the order. rank is 0 for a value, 1 for NaN, 2 for nothing, which come in this order in either direction, and
-    None where there always is a value. joined is the row that the value is taken from, and how to find it."""
+    None where there always is a value. index: what the index has of it, if that may be less. joined: the row that the value is
+    taken from, and how to find it."""
 
     value: ColumnElement[Any]
     ascending: bool
     rank: ColumnElement[int] | None = None
+    index: ColumnElement[Any] | None = None
     joined: tuple[FromClause, ColumnElement[bool]] | None = None
 
     def order(self) -> list[ColumnElement[Any]]:
-        value = self.value.asc() if self.ascending else self.value.desc()
-        return [value] if self.rank is None else [self.rank, value]
+        terms = [self.value] if self.index is None else [self.index, self.value]
+        directed: list[ColumnElement[Any]] = [term.asc() if self.ascending else term.desc() for term in terms]
+        return directed if self.rank is None else [self.rank, *directed]
 
     def columns(self) -> list[ColumnElement[Any]]:
         return [literal_column("0") if self.rank is None else self.rank, self.value]
@@ -104,25 +116,30 @@ class _Term(Struct, frozen=True, eq=False):
     def behind(self, mark: Mark) -> ColumnElement[bool]:
         rank, value = mark
         later: ColumnElement[bool] = false() if self.rank is None else self.rank > literal_column(str(rank))
-        return later if value is None else or_(later, fields.compare(self.value, ">" if self.ascending else "<", value))
+        return later if value is None else or_(later, self.value > value if self.ascending else self.value < value)
 
     def level(self, mark: Mark) -> ColumnElement[bool]:
         rank, value = mark
         if value is not None:
-            return fields.compare(self.value, "=", value)
+            return self.value == value
         return false() if self.rank is None else self.rank == literal_column(str(rank))
+
+    def onwards(self, mark: Mark) -> ColumnElement[bool]:
+        """Behind or level, as a range that an index understands."""
+        column, value = self.value if self.index is None else self.index, mark[1]
+        return true() if self.rank is not None else column >= value if self.ascending else column <= value
 
 
 def search(conn: Connection, request: wire.Search) -> wire.Found:
     limit = page.size(request.max_results, 50_000)
     scope, parts = _scope(request), filters.parse(request.filter, NAMES)
     order = _complete(filters.order(request.order_by, NAMES))
-    question = _digest(request)
-    after = page.place(request.page_token, question, [_is_number(identifier) for identifier, _ in order])
+    name = _name(request)
+    after = page.place(request.page_token, name, [_is_number(identifier) for identifier, _ in order])
     if not request.experiment_ids:
         return wire.Found()
-    found = _page(conn, scope, parts, order, after, limit + 1)
-    more = page.mark(question, _place(found[limit - 1])) if len(found) > limit else ""
+    found = _page(conn, _Question(scope, parts, order, after, limit + 1))
+    more = page.mark(name, _place(found[limit - 1])) if len(found) > limit else ""
     return wire.Found(run_load.load(conn, [each[0] for each in found[:limit]]), more)
 
 
@@ -147,8 +164,8 @@ def _scope(request: wire.Search | wire.Count) -> ColumnElement[bool]:
     return and_(run.c.experiment.in_(sorted(ids)), true() if stage is None else run.c.lifecycle_stage == stage)
 
 
-def _digest(request: wire.Search) -> str:
-    """What a token belongs to; the size of the pages may change."""
+def _name(request: wire.Search) -> str:
+    """Of the search that a token belongs to; the size of its pages may change."""
     parts = (sorted(request.experiment_ids), request.filter, request.run_view_type, request.order_by)
     return blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
@@ -178,15 +195,13 @@ def _fields(key: ColumnElement[int]) -> fields.Fields:
     return field
 
 
-def _page(
-    conn: Connection, scope: ColumnElement[bool], parts: list[Node], order: Order, after: list[Mark] | None, size: int
-) -> Sequence[_Found]:
-    first = order[0][0]
+def _page(conn: Connection, asked: _Question) -> Sequence[_Found]:
+    first = asked.order[0][0]
     can_walk = first.kind != "attributes" and first.of == "last"
-    start = _narrow(conn, scope, parts, size) if can_walk or parts else None
+    start = _narrow(conn, asked.scope, asked.parts, asked.size) if can_walk or asked.parts else None
     if start is None and can_walk:
-        return list(islice(_walk(conn, scope, parts, order, after, size), size))
-    return _rows(conn, start or _all(scope, parts), _terms(order), after, size)
+        return list(_walk(conn, asked))
+    return _rows(conn, start or _all(asked.scope, asked.parts), _terms(asked.order), asked.after, asked.size)
 
 
 def _all(scope: ColumnElement[bool], parts: Sequence[Node]) -> _Start:
@@ -219,9 +234,10 @@ def _count(tables: FromClause, where: ColumnElement[bool], most: int) -> ColumnE
 
 
 def _is_indexed(clause: Comparison) -> bool:
+    """Whether an index has all that is asked."""
     left = clause.left
     if left.kind in _TABLES:
-        return left.of == "last" and clause.op in ("=", "IN", "<", "<=", ">", ">=", "IS NOT")
+        return left.of == "last" and clause.op != "IS"
     return left.key == "run_id" and clause.op in ("=", "IN")
 
 
@@ -234,21 +250,12 @@ def _head(clause: Comparison) -> tuple[FromClause, ColumnElement[bool], ColumnEl
 
 
 def _held(own: FromClause, clause: Comparison) -> Iterator[ColumnElement[bool]]:
-    """What a clause asks of a value, as the index can answer it."""
+    """What a clause asks of a value."""
     if clause.value is None:
         return
-    if clause.left.kind == "metrics":
-        yield fields.test(Field(own.c.value), clause)
-        return
-    values: list[Any] = clause.value if isinstance(clause.value, list) else [clause.value]
-    yield _beginning(own).in_([value[:BEGINNING] for value in values])
-    if any(len(value) >= BEGINNING for value in values):
-        yield own.c.value.in_(values)
-
-
-def _beginning(own: FromClause) -> ColumnElement[str]:
-    """Of a param or tag: as much of its value as the index has. Of longer texts, that is what decides their order."""
-    return func.substr(own.c.value, literal_column("1"), literal_column(str(BEGINNING)))
+    if clause.left.kind != "metrics" and clause.op in ("=", "IN"):
+        yield Indexed(own.c.value).in_(clause.value if isinstance(clause.value, list) else [clause.value])
+    yield fields.test(Field(own.c.value, has_nan=clause.left.kind == "metrics"), clause)
 
 
 @cache
@@ -263,40 +270,49 @@ def _term(number: int, identifier: Identifier, ascending: bool) -> _Term:
         rank = case((field.column.is_(None), literal_column("2")), else_=literal_column("0")) if field.may_miss else None
         return _Term(field.column, ascending, rank)
     own = _alias(identifier.kind, number)
-    value = _ordered(own, identifier)
-    rank = case((own.c.run.is_(None), literal_column("2")), (value.is_(None), literal_column("1")), else_=literal_column("0"))
-    return _Term(value, ascending, rank, (own, and_(own.c.run == run.c.id, own.c.key == identifier.key)))
+    term = _plain(own, identifier, ascending)
+    rank = case(
+        (own.c.run.is_(None), literal_column("2")), (term.value.is_(None), literal_column("1")), else_=literal_column("0")
+    )
+    return _Term(term.value, ascending, rank, term.index, (own, and_(own.c.run == run.c.id, own.c.key == identifier.key)))
 
 
-def _ordered(own: FromClause, identifier: Identifier) -> ColumnElement[Any]:
-    return own.c[_METRIC[identifier.of]] if identifier.kind == "metrics" else _beginning(own)
+def _plain(own: FromClause, identifier: Identifier, ascending: bool) -> _Term:
+    """Where there is a value."""
+    if identifier.kind == "metrics":
+        return _Term(own.c[_METRIC[identifier.of]], ascending)
+    return _Term(own.c.value, ascending, index=Indexed(own.c.value))
 
 
 def _terms(order: Order) -> list[_Term]:
     return [_term(number, *each) for number, each in enumerate(order, 1)]
 
 
-def _walk(
-    conn: Connection, scope: ColumnElement[bool], parts: list[Node], order: Order, after: list[Mark] | None, size: int
-) -> Iterator[_Found]:
+def _walk(conn: Connection, asked: _Question) -> Iterator[_Found]:
     """First the runs with a value, then those with NaN, then those with nothing, each read only if the page has room."""
-    (first, ascending), others = order[0], _terms(order[1:])
+    size, after = asked.size, asked.after
+    (first, ascending), others = asked.order[0], _terms(asked.order[1:])
     own = _alias(first.kind, 0)
-    wanted = and_(own.c.key == first.key, scope, fields.condition(parts, _fields(own.c.run)))
-    present = _Start(_Across(own, run, own.c.run == run.c.id), wanted)
-    everything = _all(scope, parts)
-    absent = _Start(run, and_(everything.where, not_(exists().where(own.c.run == run.c.id, own.c.key == first.key))))
     at = after[0][0] if after else 0
     for rank in (each for each in ((0, 1, 2) if first.kind == "metrics" else (0, 2)) if each >= at):
-        held = own.c.value.is_(None) if rank else own.c.value.is_not(None)
-        start = absent if rank == 2 else _Start(present.tables, and_(present.where, held))
-        terms = others if rank else [_Term(_ordered(own, first), ascending), *others]
+        terms = others if rank else [_plain(own, first, ascending), *others]
         behind = None if after is None or rank != at else after[1:] if rank else after
-        found = _rows(conn, start, terms, behind, size)
+        found = _rows(conn, _ranked(asked, first, rank), terms, behind, size)
         yield from ((key, rank, None, *rest) for key, *rest in found) if rank else found
         size -= len(found)
         if size <= 0:
             return
+
+
+def _ranked(asked: _Question, first: Identifier, rank: int) -> _Start:
+    """The runs of one rank: in the order of the index that has their values, or without any."""
+    own = _alias(first.kind, 0)
+    if rank == 2:
+        everything = _all(asked.scope, asked.parts)
+        return _Start(run, and_(everything.where, not_(exists().where(own.c.run == run.c.id, own.c.key == first.key))))
+    held = own.c.value.is_(None) if rank else own.c.value.is_not(None)
+    wanted = fields.condition(asked.parts, _fields(own.c.run))
+    return _Start(_Across(own, run, own.c.run == run.c.id), and_(own.c.key == first.key, held, asked.scope, wanted))
 
 
 def _rows(conn: Connection, start: _Start, terms: list[_Term], after: list[Mark] | None, size: int) -> Sequence[_Found]:
@@ -316,8 +332,7 @@ def _behind(terms: list[_Term], after: list[Mark]) -> Iterator[ColumnElement[boo
     for term, mark in zip(reversed(terms), reversed(after), strict=True):
         behind = or_(term.behind(mark), and_(term.level(mark), behind))
     yield behind
-    if terms[0].rank is None:  # The same once more, as a range that an index understands.
-        yield or_(terms[0].behind(after[0]), terms[0].level(after[0]))
+    yield terms[0].onwards(after[0])
 
 
 class _Across(Join):

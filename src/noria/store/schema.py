@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, UniqueConstraint, text
 from sqlalchemy import Text as _Text
 
-HEAD = "0004"
+HEAD = "0002"
 # Both databases compare and order text by code point, and count in 64 bits; SQLite's own name for that is INTEGER.
 Text = _Text().with_variant(_Text(collation="C"), "postgresql")
 Double = Float(53)
@@ -55,15 +55,17 @@ run = Table(
     Index("run_by_time", "experiment", "lifecycle_stage", "start_time"),
 )  # fmt: skip
 
-
-def _by_value(name: str) -> Index:
-    """Searches read the beginning of a value alone: PostgreSQL's indexes hold no long texts."""
-    return Index(name, "key", text(f"substr(value, 1, {BEGINNING})"), "run")
-
-
 BEGINNING = 250
-param = Table("param", metadata, _run(), _key(), _value(), _by_value("param_by_value"), sqlite_with_rowid=False)
-tag = Table("tag", metadata, _run(), _key(), _value(), _by_value("tag_by_value"), sqlite_with_rowid=False)
+"""Characters of a value that PostgreSQL's indexes have; they hold no long texts."""
+
+
+def _by_value(name: str) -> tuple[Index, Index]:
+    beginning = text(f"substr(value, 1, {BEGINNING})")
+    return (Index(name, "key", "value", "run").ddl_if("sqlite"), Index(name, "key", beginning, "run").ddl_if("postgresql"))
+
+
+param = Table("param", metadata, _run(), _key(), _value(), *_by_value("param_by_value"), sqlite_with_rowid=False)
+tag = Table("tag", metadata, _run(), _key(), _value(), *_by_value("tag_by_value"), sqlite_with_rowid=False)
 
 # The hot log: one row for each batch received, in order of arrival. `names` are its metrics, one on a line, and `body` holds
 # their values, timestamps and steps (see metrics.pack). A row with `rewind` set supersedes earlier points of its run at that
@@ -118,8 +120,8 @@ dataset = Table(
     Column("name", Text, primary_key=True),
     Column("digest", Text, primary_key=True),
     Column("body", LargeBinary, nullable=False),
-    Index("dataset_by_name", "name", "digest"),
     Column("context", Text),
+    Index("dataset_by_name", "name", "digest"),
 )  # fmt: skip
 
 spool = Table(

@@ -51,15 +51,16 @@ class Store:
         system, WrongVersion if a newer Noria wrote it.
         """
         self._engine = database.connect(where, power=power)
+        connection = self._engine.connect().execution_options(writes=True)
         self._shared = database.shared(self._engine)
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._readers = threading.local()
         self._lock = threading.Lock()
         self._fold: Future[None] | None = None  # The fold that is asked for and has not begun.
         self._behind = True  # Whether `latest` may lack what is in the hot log.
-        self._failed: NoriaError | None = None
+        self._doubtful = False  # Whether it is not known any more what is on the disk.
         self._active: dict[str, int] = {}  # Runs that may be logged to, as the writer knows them; it alone changes that.
-        self._writer = threading.Thread(target=self._write_forever, name="noria-writer", daemon=True)
+        self._writer = threading.Thread(target=self._write_forever, args=(connection,), name="noria-writer", daemon=True)
         self._writer.start()
 
     def write(self, work: Callable[[Connection], T], future: Any = None) -> Any:
@@ -81,17 +82,22 @@ class Store:
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` on this thread's own connection, on a snapshot that no writer disturbs and that has all that was answered."""
         self._settle()
+        try:
+            connection = self._reader()
+            with connection.begin():
+                return work(connection)
+        except Exception as error:
+            raise database.known(error) from error
+
+    def _reader(self) -> Connection:
+        """This thread's own connection; a new one if the last was lost, since it would come back with another isolation."""
         connection: Connection | None = getattr(self._readers, "connection", None)
-        if connection is None:
+        if connection is None or connection.invalidated:
             connection = self._engine.connect()
             if self._shared:
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")
             self._readers.connection = connection
-        try:
-            with connection.begin():
-                return work(connection)
-        except exc.DBAPIError as error:
-            raise database.unavailable(error) from error
+        return connection
 
     def _settle(self) -> None:
         """Have `latest` brought up to what is answered by now. Those who wait for the same fold share it."""
@@ -116,9 +122,9 @@ class Store:
         self._writer.join()
         self._engine.dispose()
 
-    def _write_forever(self) -> None:
+    def _write_forever(self, connection: Connection) -> None:
         keeper = Keeper()
-        with self._engine.connect() as connection:
+        with connection:
             while True:
                 group, goes_on = self._next_group(keeper.patience(behind=self._behind))
                 folds = [item.future for item in group if item.work is None]
@@ -129,7 +135,8 @@ class Store:
                     self._catch_up(connection, keeper, folds)
                 if not goes_on:
                     return
-                keeper.tidy(connection, idle=not group)
+                if not self._doubtful and (error := keeper.tidy(connection, idle=not group)) is not None:
+                    self._doubt(error)
 
     def _next_group(self, patience: float | None) -> tuple[list[_Item], bool]:
         """What waits, and whether there will be more; nothing after `patience` seconds of silence."""
@@ -148,11 +155,11 @@ class Store:
     def _commit(self, connection: Connection, group: list[_Item]) -> None:
         """One transaction for all; an error of one undoes that one, an error of the disk fails all."""
         outcomes: list[Outcome] = []
-        problem: Exception | None = self._failed
+        problem: Exception | None = _lost() if self._doubtful else None
         for _ in range(_TRIES if problem is None else 0):
             try:
                 if self._shared and all(isinstance(item.work, Append) for item in group):
-                    outcomes = _append_at_once(connection, group)
+                    outcomes = self._append_at_once(connection, group)
                 else:
                     with connection.begin():
                         outcomes = self._apply(connection, group)
@@ -163,14 +170,16 @@ class Store:
                 if not database.again(error):
                     break
         if problem is not None:
-            if database.doubtful(problem):
-                self._failed = Unavailable("The disk failed to keep what it was given, so nothing more is taken.",
-                                           "Look at the disk, then start the server again: what was answered is there.")  # fmt: skip
-            problem = database.unavailable(problem) if isinstance(problem, exc.DBAPIError) else problem
+            problem = self._doubt(problem)
             outcomes = [(item.future, None, problem) for item in group]
         elif connection.info.pop("appended", False):
             self._behind = True
         _tell(outcomes)
+
+    def _doubt(self, error: Exception) -> Exception:
+        """What to answer after this error. After a failed sync nothing more is written: the next one would succeed and lie."""
+        self._doubtful = self._doubtful or database.doubtful(error)
+        return _lost() if self._doubtful else database.known(error)
 
     def _apply(self, connection: Connection, group: list[_Item]) -> list[Outcome]:
         appends = [item for item in group if isinstance(item.work, Append)]
@@ -186,7 +195,7 @@ class Store:
             except (exc.OperationalError, exc.InternalError):
                 raise
             except Exception as error:  # Whatever it is belongs to its caller, who waits for it.
-                outcomes.append((item.future, None, error))
+                outcomes.append((item.future, None, database.known(error)))
         return outcomes
 
     def _catch_up(self, connection: Connection, keeper: Keeper, asked: list[Future[None]]) -> None:
@@ -195,11 +204,13 @@ class Store:
             self._fold = None  # Who asks from here on may have been answered later than what is folded now.
         outcomes: list[Outcome]
         try:
+            if self._doubtful:
+                raise _lost()
             keeper.fold(connection)
             self._behind = False
             outcomes = [(future, None, None) for future in asked]
         except Exception as error:
-            problem = database.unavailable(error) if isinstance(error, exc.DBAPIError) else error
+            problem = self._doubt(error)
             outcomes = [(future, None, problem) for future in asked]
         _tell(outcomes)
 
@@ -213,31 +224,40 @@ class Store:
         for item in items:
             batch: Append = item.work
             key = active.get(batch.uuid)
-            if key is not None:
-                fresh.append((key, batch.names, batch.body))
-                outcomes.append((item.future, None, None))
-                continue
             try:
-                runs.row(connection, batch.uuid, active=True)  # It says what is wrong with it.
+                key = key or runs.row(connection, batch.uuid, active=True).id  # It says what is wrong with it.
             except NoriaError as error:
                 outcomes.append((item.future, None, error))
+                continue
+            fresh.append((key, batch.names, batch.body))
+            outcomes.append((item.future, None, None))
         metrics.insert(connection, fresh)
         return outcomes
 
+    def _append_at_once(self, connection: Connection, items: Sequence[_Item]) -> list[Outcome]:
+        """The same on PostgreSQL, as one statement that is its own transaction: each way there and back costs as much as the work."""
+        done = database.append(connection, [(item.work.uuid, item.work.names, item.work.body) for item in items])
+        if done == len(items):
+            return [(item.future, None, None) for item in items]
+        with connection.begin():
+            outcomes: list[Outcome] = [(item.future, None, _refusal(connection, item.work.uuid)) for item in items]
+            good = [item for item, (*_, refusal) in zip(items, outcomes, strict=True) if refusal is None]
+            # If a run was restored just now, it is not known whose batches went in; and twice is as good as once.
+            return outcomes if len(good) == done else self._append(connection, items)
 
-def _append_at_once(connection: Connection, items: Sequence[_Item]) -> list[Outcome]:
-    """The same on PostgreSQL, as one statement that is its own transaction: each way there and back costs as much as the work."""
-    if database.append(connection, [(item.work.uuid, item.work.names, item.work.body) for item in items]) == len(items):
-        return [(item.future, None, None) for item in items]
-    outcomes: list[Outcome] = []
-    with connection.begin():
-        for item in items:
-            try:
-                runs.row(connection, item.work.uuid, active=True)
-                outcomes.append((item.future, None, None))
-            except NoriaError as error:
-                outcomes.append((item.future, None, error))
-    return outcomes
+
+def _lost() -> Unavailable:
+    return Unavailable("The disk failed to keep what it was given, so nothing more is taken.",
+                       "Look at the disk, then start the server again: what was answered is there.")  # fmt: skip
+
+
+def _refusal(connection: Connection, uuid: str) -> NoriaError | None:
+    """What is wrong with a run that takes no metrics."""
+    try:
+        runs.row(connection, uuid, active=True)
+    except NoriaError as error:
+        return error
+    return None
 
 
 def _tell(outcomes: list[Outcome]) -> None:

@@ -24,7 +24,7 @@ DATASET = {"name": 500, "digest": 36, "source": 65_535, "schema": 1_048_575, "pr
 INPUT_TAG_KEY, INPUT_TAG_VALUE = 255, 500
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}
 BATCH_TOTAL = 1000
-BODY = 64 * 2**20
+BODY = 32 * 2**20
 """Bytes of a request body that is not a file."""
 
 ARTIFACT_PATH = 2000

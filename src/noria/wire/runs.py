@@ -190,6 +190,28 @@ class Points(Struct, frozen=True):
     count: int = 0
 
 
+class Summarise(Struct, frozen=True):
+    run_id: str
+
+
+class Summary(Struct, frozen=True):
+    """One metric in a line. The first and the last are those of the least and the greatest step; `min` and `max` are those of
+    the values that are numbers, None if none is."""
+
+    key: str
+    last: Number
+    step: int
+    timestamp: int
+    first: Number
+    first_step: int
+    min: Number | None
+    max: Number | None
+
+
+class Summaries(Struct, frozen=True):
+    metrics: list[Summary]
+
+
 CREATE = Endpoint("POST", f"{MLFLOW}/runs/create", Create, Got)
 GET = Endpoint("GET", f"{MLFLOW}/runs/get", Get, Got)
 UPDATE = Endpoint("POST", f"{MLFLOW}/runs/update", Update, Updated)
@@ -210,3 +232,4 @@ GET_BULK = Endpoint("GET", "/ajax-api/2.0/mlflow/metrics/get-history-bulk", GetB
 GET_INTERVAL = Endpoint("GET", f"{MLFLOW}/metrics/get-history-bulk-interval", GetInterval, Bulk)
 RESOLVE = Endpoint("GET", f"{OWN}/runs/resolve", Resolve, Got)
 CURVE = Endpoint("GET", f"{OWN}/runs/curve", Curve, Points)
+SUMMARY = Endpoint("GET", f"{OWN}/runs/metrics", Summarise, Summaries)

@@ -44,7 +44,8 @@ def command(folders: tuple[Path, ...], server: str | None, token: str | None, en
     from noria.cli.local import connect
 
     settings = config.load({"server": server, "token": token})
-    done = sync(connect(settings), _spools(folders or (settings.folder,)), ended=ended)
+    spools = _spools(folders or (settings.folder,))
+    done = sync(connect(settings), spools, ended=ended)
     if as_json:
         show.as_json(done)
     else:
@@ -82,23 +83,31 @@ def sync(server: Server, paths: list[Path], *, ended: bool) -> Synced:
             total.damaged + done.damaged,
         )
         total.places += bool(done.damaged)
+        if shown is not None:
+            shown.update(done.size + done.damaged)
 
     with bar as shown:
-        relay = Relay(server, told)
+        relay, before = Relay(server, told), 0
         for path, size in zip(paths, sizes, strict=True):
             relay.ship([path])
             relay.finish(path, over=ended or read.is_over(path))
             total.left += relay.left(path)
+            before += size
             if shown is not None:
-                shown.update(size)
+                shown.update(max(0, before - shown.pos))  # What the server had already.
     total.runs = len(runs)
     return total
 
 
 def _sentence(done: Synced) -> str:
-    parts = [f"shipped {done.records:,} records of {done.runs:,} runs, {done.bytes:,} bytes, from {done.spools:,} spools"]
+    sent, read = (_count(done.records, "record"), _count(done.runs, "run")), _count(done.spools, "spool")
+    parts = [f"shipped {sent[0]} of {sent[1]}, {_count(done.bytes, 'byte')}, from {read}"]
     if done.damaged:
-        parts.append(f"{done.damaged:,} bytes in {done.places:,} places were damaged and are kept beside them")
+        parts.append(f"{_count(done.damaged, 'byte')} in {_count(done.places, 'place')} were damaged and are kept beside them")
     if done.left:
-        parts.append(f"{done.left:,} bytes are left: refused, as said above, or still being written (--ended if not)")
+        parts.append(f"{_count(done.left, 'byte')} are left: refused, as said above, or still being written (--ended if not)")
     return "; ".join(parts)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

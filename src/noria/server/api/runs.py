@@ -10,7 +10,7 @@ from starlette.responses import Response, StreamingResponse
 
 from noria.server.live import CHANGED, Event, Hub
 from noria.server.route import State, answer, read, read_query, write
-from noria.store import run_search, runs
+from noria.store import run_search, runs, summaries
 from noria.types import Metric, number
 from noria.wire import runs as wire
 
@@ -83,5 +83,6 @@ ROUTES = [
     read(wire.GET_INTERVAL, runs.get_interval),
     read(wire.RESOLVE, runs.resolve),
     read(wire.CURVE, runs.curve),
+    read(wire.SUMMARY, summaries.summarise),
 ]
 STREAMS = [(wire.GET_HISTORY.method, wire.GET_HISTORY.path, get_history)]
