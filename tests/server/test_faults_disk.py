@@ -22,8 +22,8 @@ from msgspec.structs import asdict
 from noria.errors import Unavailable
 from noria.types import Metric
 from noria.wire import runs
-from tests.conftest import Running, require, until
 from tests.clients import SMALL, Logger, Shipper, check, latest, new_run, refused
+from tests.conftest import Running, require, until
 
 EVERY = bool(os.environ.get("NORIA_FAULT_EVERY"))
 """Each N in turn, not just some: for a night."""
