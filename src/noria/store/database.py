@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +216,31 @@ def give_back(conn: Connection, pages: int) -> bool:
 def again(error: Exception) -> bool:
     """Whether the same transaction may well succeed at once."""
     return isinstance(error, exc.DBAPIError) and getattr(error.orig, "sqlstate", "") in _RETRY
+
+
+@contextmanager
+def in_time(conn: Connection, seconds: float) -> Iterator[None]:
+    """What is asked of the database inside is given up after so many seconds: a search can be made to take for ever."""
+    done = threading.Event()
+    if shared(conn.engine):
+        conn.exec_driver_sql(f"SET LOCAL statement_timeout = {int(seconds * 1000)}")
+    else:
+        threading.Thread(target=_watch, args=(conn.connection.driver_connection, done, seconds), daemon=True).start()
+    try:
+        yield
+    except exc.OperationalError as error:
+        if getattr(error.orig, "sqlstate", "") != "57014" and getattr(error.orig, "sqlite_errorname", "") != "SQLITE_INTERRUPT":
+            raise
+        raise Invalid(f"This search was given up after {seconds:g} s.", "Ask for less, or for something that is rarer.") from None
+    finally:
+        done.set()
+
+
+def _watch(raw: Any, done: threading.Event, seconds: float) -> None:
+    """Interrupt SQLite until it is done: between two statements it does not hear."""
+    while not done.wait(seconds):
+        raw.interrupt()
+        seconds = 0.01
 
 
 def doubtful(error: Exception) -> bool:
