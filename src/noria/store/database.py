@@ -19,6 +19,8 @@ _NETWORK = {"nfs", "nfs4", "lustre", "gpfs", "beegfs", "cifs", "smb3", "ceph", "
 _APPENDING, _FOLDING, _CHANGING, _MIGRATING = range(0x6E6F7269, 0x6E6F7269 + 4)
 _TROUBLE = (exc.OperationalError, exc.InternalError, exc.InterfaceError)
 _UNSYNCED = {"SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC"}
+# Our queries are short: to compile them, or to start processes for them, takes longer than they do.
+_SHORT = ("-c jit=off", "-c max_parallel_workers_per_gather=0")
 _RETRY = {"40001", "40P01"}
 """serialization_failure and deadlock_detected: to be tried again."""
 
@@ -106,7 +108,7 @@ def _postgresql(url: str, *, power: bool) -> Engine:
         raise Invalid(f"'{url[:80]}' is not the URL of a database of a kind that Noria knows.",
                       "Write postgresql://user:password@host/name, or leave --db out for SQLite.")  # fmt: skip
     commit = [] if power else ["-c synchronous_commit=off"]
-    options = {"options": " ".join([*commit, "-c timezone=UTC"]), "connect_timeout": 10}
+    options = {"options": " ".join([*commit, *_SHORT, "-c timezone=UTC"]), "connect_timeout": 10}
     return create_engine(parsed.set(drivername="postgresql+psycopg"), poolclass=NullPool, connect_args=options)
 
 

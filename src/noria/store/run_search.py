@@ -43,7 +43,7 @@ from noria.store import database, experiments, fields, filters, page, run_load
 from noria.store.fields import Field, Indexed
 from noria.store.filters import AllOf, AnyOf, Comparison, Identifier, Kind, Node
 from noria.store.page import Mark
-from noria.store.schema import dataset, latest, param, run, tag
+from noria.store.schema import BEGINNING, dataset, latest, param, run, tag
 from noria.wire import runs as wire
 
 NAMES = filters.Names(
@@ -272,9 +272,14 @@ def _held(own: FromClause, clause: Comparison) -> Iterator[ColumnElement[bool]]:
     """What a clause asks of a value."""
     if clause.value is None:
         return
-    if clause.left.kind != "metrics" and clause.op in ("=", "IN"):
-        yield Indexed(own.c.value).in_(clause.value if isinstance(clause.value, list) else [clause.value])
-    yield fields.test(Field(own.c.value, has_nan=clause.left.kind == "metrics"), clause)
+    exact = fields.test(Field(own.c.value, has_nan=clause.left.kind == "metrics"), clause)
+    if clause.left.kind == "metrics" or clause.op not in ("=", "IN"):
+        yield exact
+        return
+    texts: list[Any] = clause.value if isinstance(clause.value, list) else [clause.value]
+    yield Indexed(own.c.value).in_(texts)
+    if any(len(text) >= BEGINNING for text in texts):
+        yield exact
 
 
 @cache
