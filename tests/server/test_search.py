@@ -76,7 +76,9 @@ def test_pages_are_as_mlflow_has_them(server: Running, experiment: str) -> None:
     ],
     ids=["clause", "parentheses", "clauses", "pattern"],
 )
-def test_a_wrong_or_a_monstrous_filter_is_refused_at_once(server: Running, experiment: str, path: str, text: str, says: str) -> None:
+def test_a_wrong_or_a_monstrous_filter_is_refused_at_once(
+    server: Running, experiment: str, path: str, text: str, says: str
+) -> None:
     start = time.monotonic()
     body = json.dumps({"experiment_ids": [experiment], "filter": text}).encode()
     status, code, message = problem(server, "POST", path, body)

@@ -72,7 +72,7 @@ class _Bringer:
                 answer = self.server.call(wire.IMPORT, wire.Import(registered=[registered]))
                 self._refused(answer.registered, "version")
         states = Counter(self.states.values())
-        return Summary(states["new"], states["same"], states["completed"], _sentences(self.failures), self.source.notes)
+        return Summary(states["new"], states["same"], states["completed"], sentences(self.failures), self.source.notes)
 
     def _placed(self, runs: Iterable[Run]) -> Iterator[Run]:
         return (structs.replace(each, experiment=self.experiment) if self.experiment else each for each in runs)
@@ -143,20 +143,21 @@ class _Bringer:
 
     def _there(self, done: Done) -> dict[str, int]:
         """The files that the server has, with their sizes."""
-        return {} if done.state == "new" else dict(_listed(self._server(), done.artifact_uri))
+        return {} if done.state == "new" else dict(listed(self._server(), done.artifact_uri))
 
 
-def _listed(server: Server, root: str, path: str = "") -> Iterator[tuple[str, int]]:
+def listed(server: Server, root: str, path: str = "") -> Iterator[tuple[str, int]]:
+    """The files below an artifact root, with their sizes."""
     where = "/".join(part for part in (root.removeprefix(artifacts.SCHEME), path) if part)
     for file in server.call(artifacts.LIST_ROOT, artifacts.ListRoot(where)).files:
         below = f"{path}/{file.path}" if path else file.path
         if file.is_dir:
-            yield from _listed(server, root, below)
+            yield from listed(server, root, below)
         else:
             yield below, file.file_size if isinstance(file.file_size, int) else -1
 
 
-def _sentences(failures: Counter[str]) -> list[str]:
+def sentences(failures: Counter[str]) -> list[str]:
     return [sentence if count == 1 else f"{sentence} ({count:,} times)" for sentence, count in failures.items()]
 
 

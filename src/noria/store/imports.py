@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from msgspec import UNSET, structs
 from sqlalchemy import Connection, Row, exc, select, update
 
 from noria.errors import Invalid, NoriaError, NotFound
-from noria.store import experiments, logged_models, metrics, rows, run_load, runs, sources
+from noria.store import experiments, logged_models, metrics, names, rows, run_load, runs, sources
 from noria.store.schema import (
     alias,
     experiment,
@@ -17,18 +18,21 @@ from noria.store.schema import (
     logged_model,
     model_version,
     model_version_tag,
+    param,
     registered_model,
     registered_model_tag,
     run,
     run_model,
-)  # fmt: skip
-from noria.types import Experiment, ModelVersion, RegisteredModel, RunData
+    tag,
+)
+from noria.types import Experiment, ModelVersion, RegisteredModel, Run, RunData
 from noria.wire import imports as wire
 from noria.wire import limits
 from noria.wire import logged_models as models
 from noria.wire.imports import Done, Series
 
 _ENDED = ("FINISHED", "FAILED", "KILLED")
+_WRONG = (NoriaError, exc.IntegrityError, exc.DataError, ValueError, OverflowError)
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -36,19 +40,47 @@ def take(conn: Connection, request: wire.Import) -> wire.Imported:
     """Keep all of it, in one transaction. What is wrong with one thing does not touch the others."""
     for each in request.experiments:
         _experiment(conn, each)
-    known = _known(conn, [each.fields.info.run_id for each in request.runs])
-    done = [_tried(conn, each.fields.info.run_id, _run(each, known)) for each in request.runs]
-    logged = [_tried(conn, each.model.info.model_id, _logged_model(each)) for each in request.logged_models]
+    logged = [_tried(conn, each.model.info.model_id, partial(_logged_model, given=each)) for each in request.logged_models]
     registered = [result for each in request.registered for result in _registered(conn, each)]
-    return wire.Imported(done, logged, registered)
+    return wire.Imported(_runs(conn, request.runs), logged, registered)
+
+
+def _runs(conn: Connection, given: Sequence[wire.Run]) -> list[Done]:
+    """Those that are new together, which is what most imports come down to; then those that are here, one by one."""
+    known = _known(conn, [each.fields.info.run_id for each in given])
+    new = {each.fields.info.run_id: each for each in reversed(given) if each.fields.info.run_id not in known}
+    try:
+        with conn.begin_nested():
+            done = {each.id: each for each in _fresh(conn, list(new.values()))}
+    except _WRONG:  # One of them is wrong: then one by one as well.
+        done = {own_id: _tried(conn, own_id, partial(_one, given=each)) for own_id, each in new.items()}
+    found: list[Done] = []
+    rest = [
+        each for each in given if new.get(each.fields.info.run_id) is not each
+    ]  # A run may come in parts, or from two places.
+    known |= _known(conn, [each.fields.info.run_id for each in rest if each.fields.info.run_id in new])
+    before = dict(zip(known, run_load.load(conn, [each.id for each in known.values()]), strict=True))
+    for each in given:
+        own_id = each.fields.info.run_id
+        if new.get(own_id) is each:
+            found.append(done[own_id])
+        elif own_id in known:
+            found.append(_tried(conn, own_id, partial(_completed, given=each, known=known[own_id], before=before[own_id])))
+        else:
+            found.append(done[own_id])
+    return found
 
 
 def _tried(conn: Connection, own_id: str, work: Callable[[Connection], Done]) -> Done:
     try:
         with conn.begin_nested():
             return work(conn)
-    except (NoriaError, exc.IntegrityError, exc.DataError, ValueError, OverflowError) as error:
+    except _WRONG as error:
         return Done(own_id, "refused", why=str(getattr(error, "orig", error)))
+
+
+def _one(conn: Connection, given: wire.Run) -> Done:
+    return _fresh(conn, [given])[0]
 
 
 def _known(conn: Connection, ids: Sequence[str]) -> dict[str, Row[Any]]:
@@ -73,33 +105,54 @@ def _experiment(conn: Connection, given: Experiment) -> int:
     return int(found)
 
 
-def _run(given: wire.Run, known: dict[str, Row[Any]]) -> Callable[[Connection], Done]:
-    run_id = given.fields.info.run_id
-    return lambda conn: _completed(conn, given, known[run_id]) if run_id in known else _new(conn, given, known)
+def _fresh(conn: Connection, given: Sequence[wire.Run]) -> list[Done]:
+    """New runs, with few statements however many they are."""
+    if not given:
+        return []
+    owners = {name: _owner(conn, name) for name in {each.experiment for each in given}}
+    named = [(each, _name(each) or names.make()) for each in given]
+    columns = ("uuid", "experiment", "name", "user_id", "status", "start_time", "end_time", "artifact_uri", "lifecycle_stage")
+    rows.insert(conn, run, columns, [_row(each, name, owners[each.experiment]) for each, name in named])
+    known = _known(conn, [each.fields.info.run_id for each in given])
+    params, tags, batches = [], [], []
+    for each, name in named:
+        key, data = known[each.fields.info.run_id].id, each.fields.data
+        pairs = {one.key: one.value for one in data.params}
+        params += [(key, one, limits.cut(value, limits.PARAM_VALUE)) for one, value in pairs.items()]
+        labels = {one.key: one.value for one in data.tags} | {runs.NAME_TAG: name}
+        tags += [(key, one, limits.cut(value, limits.TAG_VALUE)) for one, value in labels.items()]
+        points = [point for series in each.series for point in _points(series)]
+        batches += [(key, *metrics.pack(points))] if points else []
+    rows.insert(conn, param, ("run", "key", "value"), params)
+    rows.insert(conn, tag, ("run", "key", "value"), tags)
+    metrics.insert(conn, batches)
+    for each in given:
+        _links(conn, each, known[each.fields.info.run_id].id)
+    return [Done(each.fields.info.run_id, "new", known[each.fields.info.run_id].artifact_uri) for each in given]
 
 
-def _new(conn: Connection, given: wire.Run, known: dict[str, Row[Any]]) -> Done:
-    info, data = given.fields.info, given.fields.data
-    owner = _experiment(conn, Experiment("", given.experiment, "", "active", 0, 0))
-    tags = {each.key: each.value for each in data.tags}
-    runs.insert_run(conn, limits.run_id(info.run_id), owner, info.run_name or tags.get(runs.NAME_TAG, ""), info.user_id,
-                    info.start_time, tags, info.status)  # fmt: skip
-    key = runs.row(conn, info.run_id)
-    if info.end_time is not UNSET or info.lifecycle_stage != "active":
-        values = {"end_time": info.end_time if info.end_time is not UNSET else None, "lifecycle_stage": info.lifecycle_stage}
-        conn.execute(update(run).where(run.c.id == key.id).values(values))
-    runs.keep_params(conn, key.id, {each.key: each.value for each in data.params})
-    for series in given.series:
-        metrics.append(conn, key.id, _points(series))
-    _links(conn, given, key.id)
-    known[info.run_id] = runs.row(conn, info.run_id)  # It may come a second time: in parts, or from two places.
-    return Done(info.run_id, "new", key.artifact_uri)
+def _name(given: wire.Run) -> str:
+    """The run's name, which its tag has too."""
+    return given.fields.info.run_name or next((each.value for each in given.fields.data.tags if each.key == runs.NAME_TAG), "")
 
 
-def _completed(conn: Connection, given: wire.Run, known: Row[Any]) -> Done:
+def _owner(conn: Connection, name: str) -> Row[Any]:
+    return experiments.row(conn, str(_experiment(conn, Experiment("", name, "", "active", 0, 0))))
+
+
+def _row(given: wire.Run, name: str, owner: Row[Any]) -> tuple[Any, ...]:
+    info = given.fields.info
+    uuid = limits.run_id(info.run_id)
+    for key in (*(each.key for each in given.fields.data.params), *(each.key for each in given.fields.data.tags)):
+        limits.key(key, "key")
+    root = experiments.below(owner.artifact_location, uuid, "artifacts")
+    end = None if info.end_time is UNSET else info.end_time
+    return uuid, owner.id, name, info.user_id, info.status, info.start_time, end, root, info.lifecycle_stage
+
+
+def _completed(conn: Connection, given: wire.Run, known: Row[Any], before: Run) -> Done:
     """What is there stays, and what is missing is added; a run that had not ended takes the status and the tags of now."""
     info, data = given.fields.info, given.fields.data
-    before = run_load.load(conn, [known.id])[0]
     changes = False
     params = {each.key: each.value for each in data.params}
     if params.keys() - {each.key for each in before.data.params}:
@@ -115,14 +168,10 @@ def _completed(conn: Connection, given: wire.Run, known: Row[Any]) -> Done:
         values = {"status": info.status, "end_time": info.end_time if info.end_time is not UNSET else None}
         conn.execute(update(run).where(run.c.id == known.id).values(values))
         changes = True
-    for series in given.series:
-        missing = _missing(conn, known.id, series)
-        metrics.append(conn, known.id, missing)
-        changes = changes or bool(missing)
-    _links(conn, given, known.id)
-    after = run_load.load(conn, [known.id])[0]
-    changes = changes or (after.inputs, after.outputs) != (before.inputs, before.outputs)
-    return Done(info.run_id, "completed" if changes else "same", known.artifact_uri)
+    missing = _missing(conn, known.id, given.series)
+    metrics.append(conn, known.id, missing)
+    linked = _links(conn, given, known.id, before)
+    return Done(info.run_id, "completed" if changes or missing or linked else "same", known.artifact_uri)
 
 
 def _points(series: Series) -> list[metrics.Point]:
@@ -137,12 +186,17 @@ def _points(series: Series) -> list[metrics.Point]:
     return [(key, *point) for point in zip(series.values, series.timestamps, series.steps, strict=True)]
 
 
-def _missing(conn: Connection, key: int, series: Series) -> list[metrics.Point]:
-    """The points of a series that the run does not have."""
-    points = _points(series)
-    stored = metrics.everything(conn, key, series.key)
-    have = set(zip(map(_same, stored.values.tolist()), stored.times.tolist(), stored.steps.tolist(), strict=True))
-    return [point for point in points if (_same(point[1]), point[2], point[3]) not in have]
+def _missing(conn: Connection, key: int, given: Sequence[Series]) -> list[metrics.Point]:
+    """The points that the run does not have."""
+    stored = metrics.whole(conn, key) if given else {}
+    found: list[metrics.Point] = []
+    for series in given:
+        points = _points(series)
+        if (own := stored.get(series.key)) is not None:
+            have = set(zip(map(_same, own.values.tolist()), own.times.tolist(), own.steps.tolist(), strict=True))
+            points = [point for point in points if (_same(point[1]), point[2], point[3]) not in have]
+        found += points
+    return found
 
 
 def _same(value: float) -> float | str:
@@ -150,18 +204,21 @@ def _same(value: float) -> float | str:
     return value if value == value else "NaN"
 
 
-def _links(conn: Connection, given: wire.Run, key: int) -> None:
-    runs.put_datasets(conn, key, given.fields.inputs.dataset_inputs)
-    links = [(each.model_id, "input", 0) for each in given.fields.inputs.model_inputs]
-    links += [(each.model_id, "output", each.step) for each in given.fields.outputs.model_outputs]
+def _links(conn: Connection, given: wire.Run, key: int, before: Run | None = None) -> bool:
+    """Data sets and models that a run reads and writes. Whether there was one that `before` did not have."""
+    inputs, outputs = given.fields.inputs, given.fields.outputs
+    data = {(each.dataset.name, each.dataset.digest) for each in before.inputs.dataset_inputs} if before else set()
+    fresh = [each for each in inputs.dataset_inputs if (each.dataset.name, each.dataset.digest) not in data]
+    read = {each.model_id for each in before.inputs.model_inputs} if before else set()
+    written = {each.model_id for each in before.outputs.model_outputs} if before else set()
+    links = [(each.model_id, "input", 0) for each in inputs.model_inputs if each.model_id not in read]
+    links += [(each.model_id, "output", each.step) for each in outputs.model_outputs if each.model_id not in written]
+    runs.put_datasets(conn, key, fresh)
     rows.keep(conn, run_model, [{"run": key, "model_id": own, "direction": way, "step": step} for own, way, step in links])
+    return bool(fresh or links)
 
 
-def _logged_model(given: wire.LoggedModel) -> Callable[[Connection], Done]:
-    return lambda conn: _take_model(conn, given)
-
-
-def _take_model(conn: Connection, given: wire.LoggedModel) -> Done:
+def _logged_model(conn: Connection, given: wire.LoggedModel) -> Done:
     info, data = given.model.info, given.model.data
     found = conn.execute(select(logged_model).where(logged_model.c.id == info.model_id)).first()
     before = None if found is None else logged_models.get(conn, models.Key(info.model_id, allow_deleted=True)).model
@@ -202,7 +259,7 @@ def _registered(conn: Connection, given: wire.Registered) -> list[Done]:
         }  # fmt: skip
         key = rows.add(conn, registered_model, values)
     rows.keep(conn, registered_model_tag, [{"model": key, "key": each.key, "value": each.value} for each in given.model.tags])
-    done = [_tried(conn, f"{each.name}/{each.version}", _version(key, each)) for each in given.versions]
+    done = [_tried(conn, f"{each.name}/{each.version}", partial(_version, key=key, given=each)) for each in given.versions]
     last = max((int(each.version) for each in given.versions), default=0)
     conn.execute(
         update(registered_model)
@@ -213,11 +270,7 @@ def _registered(conn: Connection, given: wire.Registered) -> list[Done]:
     return done
 
 
-def _version(key: int, given: ModelVersion) -> Callable[[Connection], Done]:
-    return lambda conn: _take_version(conn, key, given)
-
-
-def _take_version(conn: Connection, key: int, given: ModelVersion) -> Done:
+def _version(conn: Connection, key: int, given: ModelVersion) -> Done:
     own, own_id = model_version, f"{given.name}/{given.version}"
     found = conn.execute(select(own).where(own.c.model == key, own.c.version == int(given.version))).first()
     if found is not None and (found.run_id, found.creation_time) != (given.run_id, given.creation_timestamp):
@@ -262,13 +315,9 @@ def give(conn: Connection, request: wire.Export) -> wire.Exported:
         if found and count > wire.POINTS:
             break
         fields = run_load.load(conn, [known[run_id].id])[0]
-        series = [_series(conn, known[run_id].id, each.key) for each in fields.data.metrics]
+        series = [Series(key, own.values.tolist(), own.times.tolist(), own.steps.tolist())
+                  for key, own in sorted(metrics.whole(conn, known[run_id].id).items())]  # fmt: skip
         count += sum(len(each.steps) for each in series)
         bare = structs.replace(fields, data=RunData([], fields.data.params, fields.data.tags))
         found.append(wire.Run(names[known[run_id].experiment], bare, series))
     return wire.Exported(found)
-
-
-def _series(conn: Connection, key: int, name: str) -> Series:
-    points = metrics.everything(conn, key, name)
-    return Series(name, points.values.tolist(), points.times.tolist(), points.steps.tolist())

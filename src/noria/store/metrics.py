@@ -357,6 +357,25 @@ def everything(conn: Connection, run: int, key: str, low: int = LEAST, high: int
     return points if (low, high) == (LEAST, MOST) else points.take((points.steps >= low) & (points.steps <= high))
 
 
+def whole(conn: Connection, run: int) -> dict[str, Points]:
+    """All points of a run, by metric, each in MLflow's order: what many calls of `everything` would find, with two queries."""
+    parts: dict[str, list[Points]] = {}
+    met = metric_chunk.c
+    query = select(met.key, met.count, met.body).where(met.run == run).order_by(met.key, met.seq)
+    for key, count, body in conn.execute(query):
+        parts.setdefault(key, []).append(chunks.decode(body, count))
+    groups: dict[str, list[bytes]] = {}
+    log = select(metric_log.c.rewind, metric_log.c.names, metric_log.c.body).where(metric_log.c.run == run)
+    for step, keys, body in conn.execute(log.order_by(metric_log.c.id)):
+        if step is not None:
+            break
+        groups.setdefault(keys, []).append(body)
+    for keys, bodies in groups.items():
+        for key, part in split(keys.split("\n"), bodies):
+            parts.setdefault(key, []).append(part)
+    return {key: chunks.ordered(chunks.join(own)) for key, own in parts.items()}
+
+
 def curve(conn: Connection, run: int, asked: wire.Curve) -> wire.Points:
     """One metric's points as columns, in the order (step, timestamp); with `pixels`, no more than fit on so many."""
     low = LEAST if asked.start_step is UNSET else asked.start_step
