@@ -132,7 +132,7 @@ def test_bodies_may_be_packed(server: Running, run: str) -> None:
         (packed[:-4], "gzip", 400, "not one whole stream"),
         (b"no", "gzip", 400, "The body is not gzip"),
         (packed, "br", 400, "Send gzip, or none"),
-        (gzip.compress(b" " * (65 << 20)), "gzip", 413, "over 64 MiB when unpacked"),
+        (gzip.compress(b" " * (65 << 20)), "gzip", 413, "over 32 MiB when unpacked"),
     ):
         refused(server, "POST runs/set-tag", body, status, message, **{"Content-Encoding": encoding})
     refused(server, "POST runs/set-tag", packed, 400, "Content-Type must be", **{"Content-Type": "text/plain"})

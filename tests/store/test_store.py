@@ -209,3 +209,18 @@ def test_an_empty_shipment_of_an_unknown_spool_leaves_no_trace(store: Store) -> 
     assert ship(0, header) == (len(header), "r1")
     assert ship(len(header), log_frame) == (len(header + log_frame), "r1")
     assert ship(len(header), log_frame) == (len(header + log_frame), "")  # Sent twice, kept once.
+
+
+def test_what_no_database_keeps_is_set_aside_and_what_follows_is_kept(store: Store) -> None:
+    frames = [
+        spools_wire.Header(1, "s", "r1", "", 0, 0, "h", 1, "1", 1),
+        spools_wire.Params({"a": "nul \0 inside"}),
+        spools_wire.Log(0, 1.0, {"two\nlines": 1.0}),
+        spools_wire.Log(1, 1.0, {"loss": 1.0}),
+    ]
+    data = b"".join(map(spools_wire.frame, frames))
+    offset, _ = store.write(lambda conn: spools.ship(conn, spools_wire.Ship("s", 0, data))).result()
+    assert offset.offset == len(data)
+    run = store.read(lambda conn: runs.get(conn, wire.Get("r1"))).run
+    assert [metric.key for metric in run.data.metrics] == ["loss"]
+    assert "noria.refused" in {tag.key for tag in run.data.tags}

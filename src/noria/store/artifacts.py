@@ -21,10 +21,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import uuid4
 
 from noria.errors import Invalid, NotFound, Unavailable
+from noria.store.store import Outcome, tell
 from noria.store.uploads import Uploads
 from noria.types import File
 from noria.wire import limits
@@ -78,8 +79,11 @@ class Artifacts(Protocol):
     in_parts: bool
     """Whether whoever can is to send large files in parts."""
 
-    def put(self, path: str, data: bytes) -> Future[None]:
-        """Keep a small file. Once the future is done, it is there to stay."""
+    def put(self, path: str, data: bytes, future: Any = None) -> Any:
+        """Keep a small file; once the future that is returned is done, it is there to stay.
+
+        future: one of an event loop, to be used instead of a new one.
+        """
 
     def check(self, path: str) -> None:
         """Raise Invalid for a path at which no file can be."""
@@ -147,19 +151,18 @@ class Disk:
         self._waiting: queue.SimpleQueue[_Placing] = queue.SimpleQueue()
         threading.Thread(target=self._place_forever, name="noria-artifacts", daemon=True).start()
 
-    def put(self, path: str, data: bytes) -> Future[None]:
-        return self._place(_Placing(parts_of(path), _new("part"), data))
+    def put(self, path: str, data: bytes, future: Any = None) -> Any:
+        return self._place(_Placing(parts_of(path), _new("part"), data, future))
 
     def check(self, path: str) -> None:
         *folders, name = parts_of(path)
-        try:
-            with self._entered(folders) as folder:
-                if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-                    raise IsADirectoryError(errno.EISDIR, "a folder")
-        except FileNotFoundError:
-            pass  # It will be made.
-        except OSError as error:
-            raise _problem(path, error) from None
+        with _told(path):
+            try:
+                with self._entered(folders) as folder:
+                    if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                        raise IsADirectoryError(errno.EISDIR, "a folder")
+            except FileNotFoundError:
+                pass  # It will be made.
 
     def begin(self, path: str, size: int) -> Incoming:
         self.check(path)
@@ -168,7 +171,7 @@ class Disk:
     def place(self, path: str, source: Path) -> None:
         self._place(_Placing(parts_of(path), os.path.relpath(source, self.uploads.folder))).result()
 
-    def _place(self, placing: _Placing) -> Future[None]:
+    def _place(self, placing: _Placing) -> Any:
         self._waiting.put(placing)
         return placing.future
 
@@ -181,39 +184,38 @@ class Disk:
 
     def open(self, path: str) -> Opened:
         *folders, name = parts_of(path)
-        try:
-            with self._entered(folders) as folder:
-                return _OnDisk(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder))
-        except (FileNotFoundError, NotADirectoryError):
-            raise NotFound(f"No such artifact: '{path[:200]}'.", "List the run's artifacts to see what there is.") from None
-        except OSError as error:
-            raise _problem(path, error) from None
+        with _told(path):
+            try:
+                with self._entered(folders) as folder:
+                    return _OnDisk(path, os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder))
+            except (FileNotFoundError, NotADirectoryError):
+                raise NotFound(f"No such artifact: '{path[:200]}'.", "List the run's artifacts to see what there is.") from None
 
     def list(self, path: str, relative_to: str = "") -> list[File]:
         below = path.removeprefix(limits.artifact_path(relative_to)).strip("/")
-        try:
-            with self._entered(parts_of(path) if path else []) as folder, os.scandir(folder) as entries:
-                kept = [entry for entry in entries if not entry.is_symlink() and (path or entry.name != STAGING)]
-                files = [_listed(entry, f"{below}/{entry.name}" if below else entry.name) for entry in kept]
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        except OSError as error:
-            raise _problem(path, error) from None
+        with _told(path):
+            try:
+                with self._entered(parts_of(path) if path else []) as folder, os.scandir(folder) as entries:
+                    kept = [entry for entry in entries if not entry.is_symlink() and (path or entry.name != STAGING)]
+                    files = [_listed(entry, f"{below}/{entry.name}" if below else entry.name) for entry in kept]
+            except (FileNotFoundError, NotADirectoryError):
+                return []
         return sorted(files, key=lambda file: file.path)
 
     def delete(self, path: str) -> None:
         *folders, name = parts_of(path)
         gone = _new("gone")
-        try:
-            with self._entered(folders) as folder:
-                # Renamed first: a folder goes as a whole, and what the server dies over is forgotten with what else is staged.
-                os.rename(name, gone, src_dir_fd=folder, dst_dir_fd=self.staging)
-                self.sync(folder)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        except OSError as error:
-            raise _problem(path, error) from None
-        _remove(gone, self.staging)
+        with _told(path):
+            try:
+                with self._entered(folders) as folder:
+                    # Renamed first: a folder goes as a whole, and what the server dies over is forgotten with what else is staged.
+                    os.rename(name, gone, src_dir_fd=folder, dst_dir_fd=self.staging)
+                    try:
+                        self.sync(folder)
+                    finally:
+                        _remove(gone, self.staging)
+            except (FileNotFoundError, NotADirectoryError):
+                pass
 
     @contextmanager
     def _entered(self, folders: Iterable[str]) -> Iterator[int]:
@@ -232,9 +234,9 @@ class Disk:
 class _Placing:
     """A file on its way from the staging folder to its place. data: its content, if that is yet to be written."""
 
-    def __init__(self, parts: list[str], staged: str, data: bytes | None = None) -> None:
+    def __init__(self, parts: list[str], staged: str, data: bytes | None = None, future: Any = None) -> None:
         self.parts, self.staged, self.data = parts, staged, data
-        self.future: Future[None] = Future()
+        self.future: Any = Future() if future is None else future
         self.error: Exception | None = None
         self._file = -1
 
@@ -254,8 +256,16 @@ class _Placing:
         os.rename(self.staged, self.parts[-1], src_dir_fd=disk.staging, dst_dir_fd=folder)
         folders.changed.add(folder)
 
+    def attempt(self, step: Callable[[_Placing, Disk, _Folders], None], disk: Disk, folders: _Folders) -> None:
+        """One step, unless one before it failed. An error is this file's alone."""
+        if self.error is None:
+            try:
+                step(self, disk, folders)
+            except Exception as error:
+                self.fail(disk, error)
+
     def fail(self, disk: Disk, error: Exception) -> None:
-        self.error = error
+        self.error = self.error or error
         self._close()
         if self.data is not None:
             _remove(self.staged, disk.staging)
@@ -265,33 +275,23 @@ class _Placing:
         if file >= 0:
             os.close(file)
 
-    def answer(self) -> None:
-        if not self.future.set_running_or_notify_cancel():
-            return  # Nobody waits any more; what was done is done.
-        if self.error is None:
-            self.future.set_result(None)
-        else:
-            self.future.set_exception(_problem("/".join(self.parts), self.error))
+    def outcome(self) -> Outcome:
+        return self.future, None, None if self.error is None else _problem("/".join(self.parts), self.error)
 
 
 def _place_group(disk: Disk, group: list[_Placing]) -> None:
-    """Step by step for all, so that the disk is busy with the next file while one is waited for. An error is its file's alone."""
-    with _Folders(disk.root) as folders:
-        for step in (_Placing.write, _Placing.sync, _Placing.rename):
-            for each in group:
-                if each.error is None:
-                    try:
-                        step(each, disk, folders)
-                    except Exception as error:
-                        each.fail(disk, error)
-        try:
+    """Step by step for all, so that the disk is busy with the next file while one is waited for."""
+    try:
+        with _Folders(disk.root) as folders:
+            for step in (_Placing.write, _Placing.sync, _Placing.rename):
+                for each in group:
+                    each.attempt(step, disk, folders)
             for folder in folders.changed:
                 disk.sync(folder)
-        except OSError as error:
-            for each in group:
-                each.error = each.error or error
-    for each in group:
-        each.answer()
+    except OSError as error:  # It is everybody's: no folder can be opened, or one cannot be synced.
+        for each in group:
+            each.fail(disk, error)
+    tell([each.outcome() for each in group])
 
 
 class _Folders:
@@ -325,46 +325,47 @@ class _Growing:
     """A large file that is being written to the staging folder."""
 
     def __init__(self, disk: Disk, path: str) -> None:
-        self._disk, self._path = disk, path
-        self.staged = disk.uploads.folder / _new("part")
-        self._file = os.open(self.staged, _NEW, 0o666)
+        self._disk, self._path, self._staged = disk, path, _new("part")
         self._size = self._given = 0
+        with _told(path):
+            self._file = os.open(self._staged, _NEW, 0o666, dir_fd=disk.staging)
 
     def write(self, blocks: Sequence[bytes]) -> None:
-        try:
+        with _told(self._path):
             self._size += _write_all(self._file, blocks)
-        except OSError as error:
-            raise _problem(self._path, error) from None
-        if self._size - self._given >= _WRITE_BACK:
-            _write_back(self._file, self._given, self._size - self._given)
-            self._given = self._size
+            if self._size - self._given >= _WRITE_BACK:
+                _write_back(self._file, self._given, self._size - self._given)
+                self._given = self._size
 
     def commit(self) -> None:
-        try:
+        with _told(self._path):
             self._disk.sync(self._file)
-        except OSError as error:
-            raise _problem(self._path, error) from None
-        self._disk.place(self._path, self.staged)
+        self._disk.place(self._path, self._disk.uploads.folder / self._staged)
         os.close(self._file)
 
     def abandon(self) -> None:
         os.close(self._file)
-        self.staged.unlink(missing_ok=True)
+        _remove(self._staged, self._disk.staging)
 
 
 class _OnDisk:
     """A file that is read."""
 
-    def __init__(self, file: int) -> None:
-        self._file, found = file, os.fstat(file)
+    def __init__(self, path: str, file: int) -> None:
+        self._path, self._file = path, file
+        try:
+            found = os.fstat(file)
+            if not stat.S_ISREG(found.st_mode):
+                raise IsADirectoryError(errno.EISDIR, "a folder")
+        except OSError:
+            os.close(file)
+            raise
         self.size, self.modified = found.st_size, found.st_mtime
         self.etag = f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}"
-        if not stat.S_ISREG(found.st_mode):
-            os.close(file)
-            raise IsADirectoryError(errno.EISDIR, "a folder")
 
     def read(self, start: int, size: int) -> bytes:
-        return os.pread(self._file, size, start)
+        with _told(self._path):
+            return os.pread(self._file, size, start)
 
     def close(self) -> None:
         os.close(self._file)
@@ -438,6 +439,14 @@ def _age(entry: os.DirEntry[str]) -> float:
         return time.time() - entry.stat(follow_symlinks=False).st_mtime
     except OSError:
         return 0  # Gone meanwhile.
+
+
+@contextmanager
+def _told(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _problem(path, error) from None
 
 
 def _problem(path: str, error: Exception) -> Exception:

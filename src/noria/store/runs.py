@@ -186,14 +186,21 @@ _good: set[str] = set()
 """Names of metrics that were found to be good: the same few come over and over."""
 
 
+def check_names(names: Iterable[str]) -> None:
+    """Invalid for a name that a metric may not have."""
+    fresh = set(names) - _good
+    for name in fresh:
+        limits.key(name)
+    if len(_good) > 100_000:
+        _good.clear()
+    _good.update(fresh)
+
+
 def _append_of(uuid: str, points: list[Metric]) -> metrics.Append:
     names = [each.key for each in points]
-    fresh = set(names) - _good
-    if fresh:
+    if not _good.issuperset(names):
         _blame(points)
-        if len(_good) > 100_000:
-            _good.clear()
-        _good.update(fresh)
+        check_names(names)
     values: list[Any] = [each.value for each in points]
     times, steps = [each.timestamp for each in points], [each.step for each in points]
     try:

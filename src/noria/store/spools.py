@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 from msgspec import UNSET, structs
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, delete, exc, func, select, update
 
 from noria.errors import Invalid, NoriaError, WrongVersion
 from noria.store import experiments, logged_models, metrics, registry, runs
@@ -98,7 +98,7 @@ def _apply(conn: Connection, run_id: str, records: list[Record]) -> None:
         try:
             with conn.begin_nested():
                 _APPLY[type(record)](conn, run_id, record)
-        except (NoriaError, ValueError, OverflowError) as error:
+        except (NoriaError, ValueError, OverflowError, exc.DataError) as error:  # Such as a NUL, which PostgreSQL does not keep.
             _set_aside(conn, run_id, f"{type(record).__name__.lower()}: {error}")
     if batch:
         metrics.append(conn, _run(conn, run_id), batch)
@@ -113,6 +113,7 @@ def _measured(record: Log | Points) -> list[metrics.Point]:
         points = [(key, value, time, record.step) for key, value in record.metrics.items()]
     else:
         raise Invalid(f"metrics at step {record.step} and time {record.timestamp}: a number is out of range")
+    runs.check_names([key for key, *_ in points])
     for key, _, time, step in points:
         if not (_INT64[0] <= step <= _INT64[1] and _INT64[0] <= time <= _INT64[1]):
             raise Invalid(f"metric {key} at step {step} and time {time}: a number is out of range")

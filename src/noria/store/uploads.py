@@ -16,7 +16,8 @@ import shutil
 import threading
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -68,21 +69,24 @@ class Uploads:
 
         key: names the content, so that the same upload is found again; "" for one that nobody will look for.
         """
-        self._tidy()
         if not 1 <= parts <= PARTS:
             raise Invalid(f"An upload has 1 to {PARTS} parts, not {parts}.", "Choose another size for the parts.")
         self._artifacts.check(path)
         plan = Plan(path, parts)
         upload = hashlib.sha256(msgspec.json.encode((plan, key))).hexdigest()[:32] if key else uuid4().hex
-        folder = self.folder / upload
+        with _told():
+            self._tidy()
+            return upload, *self._missing(self.folder / upload, plan)
+
+    def _missing(self, folder: Path, plan: Plan) -> tuple[list[int], bool]:
         if (folder / "sealed").exists() and not (folder / "data").exists():
-            if self._is_there(folder, path):
-                return upload, [], True
+            if self._is_there(folder, plan.path):
+                return [], True
             shutil.rmtree(folder)  # It was there once, and the sender wants it there again.
         if not (folder / "plan").exists():
             _write(folder / "plan", msgspec.json.encode(plan))
         taken = _taken(folder)
-        return upload, [number for number in range(1, parts + 1) if number not in taken], False
+        return [number for number in range(1, plan.parts + 1) if number not in taken], False
 
     def part(self, upload: str, number: int, size: int) -> Part:
         """Take part `number`, from 1 on, of `size` bytes. Whoever is sending the same one just now is told to stop."""
@@ -92,9 +96,10 @@ class Uploads:
         if (folder / "sealed").exists():
             raise Conflict(f"The upload of '{plan.path[-200:]}' is complete.", "Create another to change the file.")
         last = number == plan.parts
-        if not last:
-            _claim(folder, size)
-        return Part(folder, number, size, last, self._sending)
+        with _told():
+            if not last:
+                _claim(folder, size)
+            return Part(folder, number, size, last, self._sending)
 
     def complete(self, upload: str, etags: dict[int, str]) -> None:
         """Put the file in its place; again is harmless. etags: what the sender knows of its parts.
@@ -106,17 +111,21 @@ class Uploads:
             raise Unavailable(f"'{plan.path[-200:]}' is just being completed.", "Ask again in a moment.")
         self._completing.add(upload)
         try:
-            if not (folder / "sealed").exists():
-                _check(folder, plan, etags)
-                _write(folder / "sealed", b"")
-            if (folder / "last").exists():
-                _join(folder, plan.parts)
-            if (folder / "data").exists():
-                self._artifacts.place(plan.path, folder / "data")
-                _write(folder / "etag", self._etag(plan.path))
-                _forget_parts(folder)
+            with _told():
+                self._complete(folder, plan, etags)
         finally:
             self._completing.discard(upload)
+
+    def _complete(self, folder: Path, plan: Plan, etags: dict[int, str]) -> None:
+        if not (folder / "sealed").exists():
+            _check(folder, plan, etags)
+            _write(folder / "sealed", b"")
+        if (folder / "last").exists():
+            _join(folder, plan.parts)
+        if (folder / "data").exists():
+            self._artifacts.place(plan.path, folder / "data")
+            _write(folder / "etag", self._etag(plan.path))
+            _forget_parts(folder)
 
     def abort(self, upload: str) -> None:
         """Forget an upload and its parts; nothing happens if there is none."""
@@ -177,25 +186,21 @@ class Part:
             if self._at + len(block) > self._end:
                 raise Invalid(f"Part {self._number} has more than the {self._size} bytes that were announced.")
             self._crc = zlib.crc32(block, self._crc)
-            try:
+            with _told():
                 while block:
                     done = os.pwrite(self._file, block, self._at)
                     self._at, block = self._at + done, block[done:]
-            except OSError as error:
-                raise _problem(error) from None
 
     def commit(self) -> str:
         """The part's etag; its bytes are on the disk."""
         if self._at != self._end:
             raise Invalid(f"Part {self._number} ended {self._end - self._at} bytes early.", "Send it again.")
-        try:
+        etag = f"{self._crc:08x}"
+        with _told():
             os.fdatasync(self._file)
-            etag = f"{self._crc:08x}"
             with _TAKING:
                 self._check_current()
                 (self._folder / f"{self._number}-{self._size}-{etag}").touch()
-        except OSError as error:
-            raise _problem(error) from None
         self.abandon()
         return etag
 
@@ -256,37 +261,31 @@ def _claim(folder: Path, size: int) -> None:
 
 def _join(folder: Path, parts: int) -> None:
     """Put the last part behind the others, and make `data` whole on the disk. What was done already is done again."""
-    try:
-        if parts > 1:
-            taken = _taken(folder)
-            with open(folder / "last", "rb") as last, open(folder / "data", "r+b") as data:
-                data.seek(sum(taken[number].size for number in range(1, parts)))
-                shutil.copyfileobj(last, data, 1 << 20)
-                data.truncate()
-                data.flush()
-                os.fsync(data.fileno())
-            (folder / "last").unlink()
-        else:
-            (folder / "last").rename(folder / "data")
-        _sync(folder)
-    except OSError as error:
-        raise _problem(error) from None
+    if parts > 1:
+        taken = _taken(folder)
+        with open(folder / "last", "rb") as last, open(folder / "data", "r+b") as data:
+            data.seek(sum(taken[number].size for number in range(1, parts)))
+            shutil.copyfileobj(last, data, 1 << 20)
+            data.truncate()
+            data.flush()
+            os.fsync(data.fileno())
+        (folder / "last").unlink()
+    else:
+        (folder / "last").rename(folder / "data")
+    _sync(folder)
 
 
 def _write(path: Path, content: bytes) -> None:
     """A small file that is there whole or not at all."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f"{path.name}.{uuid4().hex}")
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-        _sync(path.parent)
-        _sync(path.parent.parent)
-    except OSError as error:
-        raise _problem(error) from None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{path.name}.{uuid4().hex}")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+    _sync(path.parent)
+    _sync(path.parent.parent)
 
 
 def _sync(folder: Path) -> None:
@@ -297,6 +296,11 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _problem(error: OSError) -> Unavailable:
-    return Unavailable(f"The server's disk did not take the upload ({error.strerror}); the parts before are kept.",
-                       "If it is full, free some space there; then go on.")  # fmt: skip
+@contextmanager
+def _told() -> Iterator[None]:
+    """What a user is told of an error of the disk."""
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(f"The server's disk did not take the upload ({error.strerror}); the parts before are kept.",
+                          "If it is full, free some space there; then go on.") from None  # fmt: skip

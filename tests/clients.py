@@ -200,9 +200,9 @@ class Shipper(Client):
         self.at = server.call(spools.OFFSET, spools.Key(self.id)).offset
 
     def verify(self, server: Server) -> int:
-        self.server = server
         while self.at < len(self.data):
             self._ship()
+        self.server.close()
         curve = server.call(runs.CURVE, runs.Curve(self.run_id, "loss"))
         assert dict(zip(curve.steps, curve.values, strict=True)) == self.held and len(curve.steps) == len(self.held)
         assert latest(server, self.run_id)["loss"] == max(self.held.items())
