@@ -20,7 +20,8 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, NamedTuple
 
-from startup import RESULTS, SERVERS, environment, keep, serving
+from peers import RESULTS, environment, keep, serving
+from startup import SERVERS
 
 from noria.wire.spools import Log, frame
 

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
-RESULTS = Path(__file__).parent / "results"
-SCRIPTS = Path(sys.executable).parent
+from peers import RESULTS, SCRIPTS, cpu, environment, family, keep, memory, serving
+
 PYTHON = sys.executable
 COMMANDS = {  # Name: command, how many times less often than the others, what it needs.
     "python -c pass": ([PYTHON, "-c", "pass"], 1, ""),
@@ -33,59 +26,6 @@ SERVERS = {
     "noria server": [f"{SCRIPTS}/noria", "server", "--home", "{home}", "--port", "{port}"],
     "mlflow server": [f"{SCRIPTS}/mlflow", "server", "--port", "{port}", "--backend-store-uri", "sqlite:///{home}/mlflow.db"],
 }
-
-
-def environment(home: str) -> dict[str, str]:
-    """Ours, without the settings of the person who measures."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("NORIA_", "MLFLOW_"))}
-    return kept | {"NORIA_HOME": home, "XDG_CONFIG_HOME": home, "MLFLOW_DISABLE_TELEMETRY": "true"}
-
-
-def keep(path: Path, result: dict[str, object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
-
-
-@contextmanager
-def serving(argv: list[str], home: str) -> Iterator[tuple[int, str, float]]:
-    """Start a server; its pid, its URL, and the seconds until GET /health answered 200. It ends with the block."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    url, argv = f"http://127.0.0.1:{port}", [word.format(home=home, port=port) for word in argv]
-    start = time.perf_counter()
-    with open(f"{home}/output", "wb") as out:
-        server = subprocess.Popen(argv, cwd=home, env=environment(home), stdout=out, stderr=out, start_new_session=True)
-    try:
-        while True:
-            try:
-                urllib.request.urlopen(f"{url}/health", timeout=5).close()
-                break
-            except OSError:
-                if server.poll() is not None or time.perf_counter() - start > 120:
-                    raise SystemExit(f"{argv[0]} does not answer:\n{Path(home, 'output').read_text()}") from None
-                time.sleep(0.002)
-        yield server.pid, url, time.perf_counter() - start
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait()
-
-
-def family(pid: int) -> list[int]:
-    """A process and all that it started."""
-    children = [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
-    return [pid, *(one for child in children for one in family(child))]
-
-
-def memory(pids: list[int], field: str) -> float:
-    """MiB; `field` is Pss, which shares out what several processes map, or Rss."""
-    texts = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids]
-    return sum(int(line.split()[1]) for text in texts for line in text.splitlines() if line.startswith(f"{field}:")) / 1024
-
-
-def cpu(pids: list[int]) -> float:
-    """Seconds of CPU used so far: fields 14 and 15 of /proc/PID/stat."""
-    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
-    return sum(int(field[11]) + int(field[12]) for field in fields) / os.sysconf("SC_CLK_TCK")
 
 
 def server(name: str, repeats: int) -> dict[str, float]:

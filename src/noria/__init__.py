@@ -11,8 +11,13 @@ from noria.version import __version__ as __version__
 
 TYPE_CHECKING = False  # Type checkers take it for true; importing typing for it would cost ten times the rest.
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
+    from noria.cli.notebook import get_run as get_run
+    from noria.cli.notebook import register_model as register_model
+    from noria.cli.notebook import search_runs as search_runs
+    from noria.cli.notebook import set_experiment as set_experiment
     from noria.client.fluent import ActiveRun as ActiveRun
     from noria.client.fluent import active_run as active_run
     from noria.client.fluent import end_run as end_run
@@ -30,18 +35,38 @@ if TYPE_CHECKING:
     from noria.client.fluent import set_tag as set_tag
     from noria.client.fluent import set_tags as set_tags
     from noria.client.fluent import start_run as start_run
+    from noria.client.made import log_dict as log_dict
+    from noria.client.made import log_figure as log_figure
+    from noria.client.made import log_text as log_text
     from noria.models import log_model as log_model
 
 _FLUENT = (
     "ActiveRun", "active_run", "end_run", "job_folder", "log", "log_artifact", "log_artifacts", "log_dataset", "log_metric",
     "log_metrics", "log_param", "log_params", "rewind", "run_id", "set_tag", "set_tags", "start_run")  # fmt: skip
-__all__ = sorted([*_FLUENT, "log_model"])
+_LATE = {
+    "noria.cli.notebook": ("get_run", "register_model", "search_runs", "set_experiment"),
+    "noria.client.made": ("log_dict", "log_figure", "log_text"),
+    "noria.models": ("log_model",),
+}
+__all__ = sorted([*_FLUENT, *(name for names in _LATE.values() for name in names)])
+
+
+def _late(home: str, name: str) -> Callable[..., Any]:
+    """A function that is imported when it is called, and says how it is called when it is called wrongly."""
+
+    def call(*args: Any, **options: Any) -> Any:
+        function = getattr(import_module(home), name)
+        import_module("noria.cli.habits").check(function, args, options)
+        return function(*args, **options)
+
+    call.__name__ = call.__qualname__ = name
+    call.__doc__ = f"`{home}.{name}`, imported when it is called."
+    return call
+
 
 if not TYPE_CHECKING:
-
-    def log_model(*args, **options):
-        """`noria.models.log_model`, imported when it is called."""
-        return import_module("noria.models").log_model(*args, **options)
+    # No work for __getattr__, which goes with the first use of a fluent name.
+    globals().update({name: _late(home, name) for home, names in _LATE.items() for name in names})
 
 
 def __getattr__(name: str) -> Any:
@@ -52,7 +77,9 @@ def __getattr__(name: str) -> Any:
         globals().update({each: getattr(fluent, each) for each in _FLUENT})
         globals().pop("__getattr__", None)
         return globals()[name]
-    raise AttributeError(f"module 'noria' has no attribute '{name}'")
+    # Names with underscores are asked for by tools, which do not read what is said.
+    cure = "" if name.startswith("_") else f". {import_module('noria.cli.habits').cure(name, __all__)}"
+    raise AttributeError(f"module 'noria' has no attribute '{name}'{cure}")
 
 
 def __dir__() -> list[str]:

@@ -25,6 +25,8 @@ class Settings(Struct, frozen=True):
     token: what the server asks for; empty: the one in the local home.
     host, port: where a server started here listens; port 0 takes a free one.
     auth: whether a server started here asks for a token.
+    artifacts: where a server started here keeps artifacts, a folder or a URL of fsspec; empty: in its home.
+    system_metrics_interval: seconds between two samples of CPU, memory, disk, network and GPUs; 0 takes none.
     """
 
     home: str = "~/.noria"
@@ -36,6 +38,8 @@ class Settings(Struct, frozen=True):
     host: str = "127.0.0.1"
     port: int = 0
     auth: bool = True
+    artifacts: str = ""
+    system_metrics_interval: float = 10.0
 
     @property
     def folder(self) -> Path:

@@ -30,6 +30,14 @@ JOB = "noria.job"
 """In a request's scope: the job that speaks."""
 _ANY = {"0.0.0.0", "::"}  # noqa: S104 (compared with, not listened on)
 _OPEN = {"/", "/health", "/ping", "/version", "/favicon.ico", "/icon.svg", "/index.html"}
+_CLASSES = {
+    **{code: code for code in ("INVALID_PARAMETER_VALUE", "PERMISSION_DENIED", "RESOURCE_ALREADY_EXISTS")},
+    "BAD_REQUEST": "INVALID_PARAMETER_VALUE",
+    "RESOURCE_DOES_NOT_EXIST": "RESOURCE_NOT_FOUND",
+    **dict.fromkeys(("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE"), "CLIENT_INTERNAL_ERROR"),
+}
+"""What MLflow's servers add to an error's code since 3.17."""
+_HARMLESS = {"GET", "HEAD", "OPTIONS"}
 _STAMP = (PROTOCOL_HEADER.encode(), f"{__version__};{PROTOCOL}".encode())
 
 
@@ -55,6 +63,8 @@ class Gate:
                 message["headers"] = [*message.get("headers", ()), _STAMP]
             await send(message)
 
+        if scope["path"].startswith("//"):  # MLflow's own page asks so when its address ends in a slash.
+            scope["path"] = "/" + scope["path"].lstrip("/")
         headers = dict(scope["headers"])
         refusal = self._problem(scope, headers)
         if refusal is not None:
@@ -63,6 +73,10 @@ class Gate:
         await self.app(scope, receive, stamped)
 
     def _problem(self, scope: Message, headers: dict[bytes, bytes]) -> Forbidden | Unauthenticated | None:
+        if scope["method"] not in _HARMLESS and _elsewhere(headers):
+            return Forbidden(
+                "Cross-origin request blocked: a page of another site asked for a change.", "Open this server's own page."
+            )
         path, presented = scope["path"], _presented(headers.get(b"authorization", b""))
         job_id = presented.partition(b".")[0].decode("latin-1")
         if hmac.compare_digest(presented, job_token(self.token, job_id).encode()):
@@ -81,12 +95,23 @@ class Gate:
     def _foreign(headers: dict[bytes, bytes]) -> Forbidden | None:
         """Without a token, a page of another site must not reach us, neither by its own name (DNS rebinding) nor across origins."""
         host = headers.get(b"host", b"").decode("latin-1").lower()
-        origin = headers.get(b"origin", b"").decode("latin-1").lower()
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-        if not _loopback(name.strip("[]")) or (origin and origin.partition("://")[2] != host):
+        if not _loopback(name.strip("[]")) or _elsewhere(headers):
             return Forbidden("Cross-origin request blocked: this server runs without a token, for this machine alone.",
                              "Start it without --no-auth.")  # fmt: skip
         return None
+
+
+def _elsewhere(headers: dict[bytes, bytes]) -> bool:
+    """Whether a page of another site sent this. A browser says so; behind a proxy its word counts more than our name."""
+    site = headers.get(b"sec-fetch-site", b"").lower()
+    if site:
+        return site == b"cross-site"
+    origin = headers.get(b"origin", b"").lower()
+    return bool(origin) and origin.partition(b"://")[2] not in (
+        headers.get(b"host", b"").lower(),
+        headers.get(b"x-forwarded-host", b"").lower() or None,
+    )
 
 
 def job_token(token: str, job_id: str) -> str:
@@ -114,7 +139,10 @@ def problem(error: NoriaError) -> tuple[int, dict[str, str], bytes]:
         headers["www-authenticate"] = 'Basic realm="mlflow"'
     if isinstance(error, Unavailable):
         headers["retry-after"] = "1"
-    return error.status, headers, msgspec.json.encode({"error_code": error.code, "message": error.message})
+    body = {"error_code": error.code, "message": error.message}
+    if error.code in _CLASSES:
+        body |= {"sqlstate": "KAM00" if error.status < 500 else "XXM00", "error_class": _CLASSES[error.code]}
+    return error.status, headers, msgspec.json.encode(body)
 
 
 async def _refuse(error: NoriaError, send: Send, *, by_page: bool) -> None:

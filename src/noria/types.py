@@ -7,9 +7,10 @@ An UNSET field is absent from the JSON, as MLflow has it.
 from __future__ import annotations
 
 import math
-from typing import Literal
+import sys
+from typing import Annotated, Literal
 
-from msgspec import UNSET, Struct, UnsetType, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
 JobState = Literal["QUEUED", "SUBMITTED", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"]
@@ -17,6 +18,10 @@ ENDED: frozenset[JobState] = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 Stage = Literal["None", "Staging", "Production", "Archived"]
 STAGES: tuple[Stage, ...] = ("None", "Staging", "Production", "Archived")
 
+Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+"""An integer as databases keep it, in 64 bits."""
+Name = Annotated[str, Meta(min_length=1)]
+"""A text that says something: MLflow reads an empty one as a missing one."""
 Number = float | Literal["NaN", "Infinity", "-Infinity"]
 """A double in JSON: what JSON cannot write as a number is one of three names. `float(x)` reads both."""
 
@@ -28,21 +33,33 @@ def number(value: float) -> Number:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-class Tag(Struct, frozen=True):
-    key: str
+def clamped(value: float) -> Number:
+    """A double on MLflow's endpoints: its SQL stores know no infinities, and answer the largest doubles instead."""
+    return math.copysign(sys.float_info.max, value) if math.isinf(value) else number(value)
+
+
+# What batches are made of refuses unknown names, so that a body in other spellings is seen by the fast decoder (see wire.endpoint).
+class Tag(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    key: Name
     value: str = ""
 
 
-class Param(Struct, frozen=True):
-    key: str
+class Param(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    key: Name
     value: str = ""
 
 
-class Metric(Struct, frozen=True, gc=False):
-    key: str
+class Metric(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """One point. `model_id` and the data set are those that it is about; `run_id` stands where the points of several runs do."""
+
+    key: Name
     value: Number
-    timestamp: int
-    step: int = 0
+    timestamp: Int
+    step: Int = 0
+    dataset_name: str | UnsetType = UNSET
+    dataset_digest: str | UnsetType = UNSET
+    model_id: str | UnsetType = UNSET
+    run_id: str | UnsetType = UNSET
 
 
 class Experiment(Struct, frozen=True, omit_defaults=True):

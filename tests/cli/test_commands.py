@@ -74,6 +74,7 @@ def test_env_prints_what_mlflow_needs(noria: Noria, tmp_path: Path) -> None:
     lines = dict(line.removeprefix("export ").split("=", 1) for line in noria("env").stdout.splitlines())
     assert set(lines) == {"MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_TOKEN", "NORIA_SERVER", "NORIA_TOKEN"}
     assert lines["MLFLOW_TRACKING_TOKEN"] == (tmp_path / "home" / "token").read_text().strip()
+    assert json.loads(noria("env", "--json").stdout) == lines
 
 
 def test_what_a_script_logged_is_listed_at_once_although_no_server_ran(noria: Noria) -> None:
@@ -146,7 +147,35 @@ def test_settings_from_a_file_and_a_wrong_one(noria: Noria, tmp_path: Path, monk
     assert "is not valid TOML" in noria("ps", check=False).stderr
 
 
+def test_a_job_as_json_when_it_is_cancelled_and_when_it_has_ended(noria: Noria) -> None:
+    job = json.loads(noria("submit", "--json", "--", "sleep", "60").stdout)["id"]
+    assert [each["id"] for each in json.loads(noria("cancel", job, "--json").stdout)["jobs"]] == [job]
+    ended = noria("wait", job, "--json", check=False)
+    assert ended.returncode != 0 and json.loads(ended.stdout)["state"] == "CANCELLED"
+    assert "is cancelled" in noria("cancel", job).stderr
+
+
 def test_doctor(noria: Noria) -> None:
     findings = {each["what"]: each for each in json.loads(noria("doctor", "--json").stdout)["findings"]}
     assert findings["home"]["ok"] is True and "local" in findings["schedulers"]["says"]
     assert "machine" in noria("doctor").stdout
+
+
+def test_doctor_says_where_the_state_is_and_hides_the_password(noria: Noria) -> None:
+    done = noria("doctor", NORIA_DB="postgresql://me:secret@db/noria", NORIA_DURABILITY="process")
+    assert "PostgreSQL at postgresql://me:***@db/noria; what is answered survives the death of the server" in done.stdout
+    assert "secret" not in done.stdout
+    elsewhere = noria("doctor", "--json", check=False, NORIA_SERVER="http://127.0.0.1:9")
+    found = {each["what"]: each for each in json.loads(elsewhere.stdout)["findings"]}
+    assert elsewhere.returncode == 1 and found["server"]["ok"] is False and "state" not in found
+
+
+def test_a_server_that_a_command_starts_has_the_settings_of_the_command(
+    noria: Noria, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "src"))
+    Path("noria.toml").write_text('durability = "process"\nauth = false\n')
+    noria("ps")
+    assert "not a power cut" in (tmp_path / "home" / "server.log").read_text()
+    assert json.loads((tmp_path / "home" / "server.json").read_text())["auth"] is False

@@ -19,11 +19,13 @@ def script(body: str, home: Path, **env: str) -> subprocess.CompletedProcess[str
 
 
 def written(home: Path) -> list[spools.Record]:
-    """All records of the only spool of a home; fails if its end is damaged."""
+    """All records of the only spool of a home, its header once; fails if any of it is damaged."""
     (path,) = (home / "spool").glob("*.spool")
     data = path.read_bytes()
     assert spools.whole(data) == len(data)
-    return list(spools.records(data))
+    header, twin, *rest = spools.records(data)
+    assert header == twin
+    return [header, *rest]
 
 
 def test_a_process_that_kills_itself_after_its_1000th_log_leaves_1000(tmp_path: Path) -> None:
@@ -66,8 +68,8 @@ def test_numpy_scalars_nan_and_infinities_are_numbers(tmp_path: Path) -> None:
     ("call", "says"),
     [
         ("noria.log(loss='high')", "which is not a number"),
-        ("noria.log({'../x': 1.0})", "Invalid metric name"),
-        ("noria.log({'k' * 251: 1.0})", "The limit is 250"),
+        ("noria.log({'../x': 1.0})", "must not resolve to other names"),
+        ("noria.log({'k' * 251: 1.0})", "exceeds the maximum length of 250 characters. It has 251"),
         ("noria.log_param('a', 1); noria.log_param('a', 2)", "Changing param values is not allowed"),
         ("noria.log_artifact('nosuch')", "There is no file 'nosuch' to log"),
         ("noria.log_artifact('/etc/hostname', '../../up')", "Invalid path"),

@@ -209,3 +209,25 @@ def test_no_more_is_given_away_than_there_is_and_nobody_overtakes(waiting: list[
         left = left[len(started) :]
         assert running, "what fits the empty machine starts on it"
         running.pop(0)
+
+
+def test_the_machines_metrics_come_with_a_job_over_all_of_its_tries(noria: Noria) -> None:
+    code = """
+import noria, os, signal, time
+first = os.environ["NORIA_ATTEMPT"] == "1"
+if not first: noria.rewind(2)
+for step in range(0 if first else 2, 4):
+    noria.log(loss=float(step), step=step)
+    time.sleep(0.3)
+if first: os.kill(os.getpid(), signal.SIGKILL)
+"""
+    submitted = submit(noria, "--max-restarts", "1", "--env", "NORIA_SYSTEM_METRICS_INTERVAL=0.1", code=code)
+    noria("wait", submitted["id"])
+    keys = ("loss", "system/cpu_utilization_percentage", "system/rank_0/memory_usage_megabytes")
+    shown = noria("runs", "show", submitted["run_id"], *(word for key in keys for word in ("--history", key)), "--json").stdout
+    history = json.loads(shown)["history"]
+    assert [point["step"] for point in history["loss"]] == [0, 1, 2, 3]
+    samples = history["system/cpu_utilization_percentage"]
+    assert len(samples) > 8 and len({point["step"] for point in samples}) == len(samples), "the second try counts on"
+    assert len(history["system/rank_0/memory_usage_megabytes"]) > 8
+    assert len(list((Path(job(noria, submitted["id"])["folder"]) / "spool").glob("*.spool"))) == 3

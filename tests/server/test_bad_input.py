@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import shutil
 import socket
@@ -58,10 +59,13 @@ def test_an_unknown_run(server: Running) -> None:
 def test_nan_and_infinities_are_kept_as_they_are(server: Running, run: str, value: str) -> None:
     body = f'{{"run_id": "{run}", "key": "m", "value": {value}, "timestamp": 1, "step": 2}}'.encode()
     assert send(server, "POST", "/api/2.0/mlflow/runs/log-metric", body)[0] == 200
+    true = float(value.strip('"'))
+    (kept,) = server.client.call(runs.CURVE, runs.Curve(run, "m")).values
+    assert str(float(kept)) == str(true)
     (point,) = server.client.call(runs.GET_HISTORY, runs.GetHistory("m", run)).metrics
-    assert (str(float(point.value)), point.timestamp, point.step) == (str(float(value.strip('"'))), 1, 2)
-    (value,) = server.client.call(runs.CURVE, runs.Curve(run, "m")).values  # type: ignore[assignment]
-    assert str(float(value)) == str(float(point.value))
+    (last,) = server.client.call(runs.GET, runs.Get(run)).run.data.metrics
+    assert repr(point) == repr(last) and (point.timestamp, point.step) == (1, 2)
+    assert str(float(point.value)) == str(true if math.isnan(true) else math.copysign(sys.float_info.max, true))
     for path in (
         f"mlflow/runs/get?run_id={run}",
         f"mlflow/metrics/get-history?run_id={run}&metric_key=m",

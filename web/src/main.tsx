@@ -6,7 +6,7 @@ import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { App } from "./App.tsx";
 import { newQueryClient } from "./api/queries.ts";
-import { takeTokenFromAddress } from "./api/token.ts";
+import { askOtherTabs, takeTokenFromAddress } from "./api/token.ts";
 import { Boundary } from "./parts/Boundary.tsx";
 
 // Before anything reads the address or asks the server.
@@ -18,6 +18,7 @@ window.addEventListener("hashchange", () => {
   location.reload();
 });
 
+await askOtherTabs();
 createRoot(document.getElementById("root") as HTMLElement).render(
   <StrictMode>
     <QueryClientProvider client={newQueryClient()}>

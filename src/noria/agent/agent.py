@@ -16,21 +16,24 @@ import time
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import quote
 
 from msgspec import Struct
 
 from noria import process
 from noria.agent.relay import Relay
+from noria.client import disk
 from noria.client.http import Server
 from noria.door import job_token
 from noria.errors import NoriaError, Unavailable
+from noria.jobs import carry
 from noria.jobs.dialect import Dialect, Seen
 from noria.jobs.folder import Folder
 from noria.jobs.submit import folder_of, submit
 from noria.jobs.watch import judge, look
 from noria.plugins import Kind
 from noria.process import Answer
-from noria.types import Job
+from noria.types import ENDED, Job
 from noria.wire import jobs as wire
 
 SCHEDULERS: Kind[Dialect] = Kind("noria.jobs.schedulers")
@@ -91,6 +94,8 @@ class Agent:
         self._stop.set()
         self._wake.set()
         self._thread.join(5)
+        if not self._thread.is_alive():
+            self.server.close()
 
     def flush(self, timeout: float) -> bool:
         """Wait for a pass that began after this call: what lay in the spools by now is shipped then."""
@@ -165,7 +170,7 @@ class Agent:
     def _submit(self, job: Job) -> None:
         dialect, folder = SCHEDULERS.get(job.spec.scheduler), folder_of(self.home, job.id)
         try:
-            scheduler_id = submit(job, folder, dialect, self._job_env(job), self._run)
+            scheduler_id = submit(job, folder, dialect, self._job_env(job, folder), self._run)
         except (Unavailable, OSError) as error:
             sentence = (
                 error.message
@@ -180,14 +185,19 @@ class Agent:
             return
         self._report(job, wire.Report(job.id, "SUBMITTED", folder=str(folder.path), scheduler_id=scheduler_id, reason=""))
 
-    def _job_env(self, job: Job) -> dict[str, str]:
-        """What an unmodified mlflow script needs; on a cluster's node a loopback address would lead nowhere."""
-        env = {"NORIA_HOME": str(self.home)}
-        if job.spec.scheduler == "local":
-            env |= {"MLFLOW_TRACKING_URI": self.server.url, "NORIA_SERVER": self.server.url, "MLFLOW_RUN_ID": job.run_id}
-            token = job_token(self.server.token, job.id)
-            env |= {"MLFLOW_TRACKING_TOKEN": token, "NORIA_TOKEN": token}
-        return env
+    def _job_env(self, job: Job, folder: Folder) -> dict[str, str]:
+        """What makes Noria's and mlflow's clients work in the job, whichever environment it has.
+
+        An unmodified mlflow script speaks to the server from this machine; on a cluster's node, where a loopback address would
+        lead nowhere and there may be no network at all, to the job's spools.
+        """
+        env = {"NORIA_HOME": str(self.home), "MLFLOW_RUN_ID": job.run_id, "MLFLOW_EXPERIMENT_NAME": job.spec.experiment}
+        env |= {carry.VARIABLE: str(carry.carry(self.home))}
+        if job.spec.scheduler != "local":
+            return env | {"MLFLOW_TRACKING_URI": f"noria-spool://{quote(str(folder.spool))}"}
+        token = job_token(self.server.token, job.id)
+        here = {"MLFLOW_TRACKING_URI": self.server.url, "NORIA_SERVER": self.server.url}
+        return env | here | {"MLFLOW_TRACKING_TOKEN": token, "NORIA_TOKEN": token}
 
     def _report(self, job: Job, report: wire.Report) -> None:
         """Tell the server, and take its word for what the job is now."""
@@ -237,26 +247,41 @@ class Agent:
         if view.exit is not None and time.time() * 1000 - view.exit.ended < _LAG[job.spec.scheduler == "local"] * 1000:
             return
         report = judge(job, view, asked.seen.get(job.scheduler_id), asked.missing.get(job.scheduler_id, 0) >= 3, _now())
-        if report is not None:
-            self._report(job, report)
-            if job.id not in self._open:
-                for path in spools:
-                    self.relay.close_dead(path)
-                    self.relay.forget(path)
+        if report is None or (report.state in ENDED and not self._settled(spools)):
+            return
+        self._report(job, report)
+        if job.id not in self._open:
+            for path in spools:
+                self.relay.forget(path)
+
+    def _settled(self, spools: Sequence[Path]) -> bool:
+        """Ship what is left of spools that nobody writes any more. Whether no file of theirs is still being offered again."""
+        for path in spools:
+            self.relay.finish(path, over=True)
+        return not any(self.relay.retries(path) for path in spools)
 
     def _relay_scripts(self) -> bool:
         """Spools of scripts outside of jobs; one that is done is put aside. Whether there are any."""
         folder = self.home / "spool"
         spools = sorted(folder.glob("*.spool"))
         for path in spools:
-            self.relay.ship([path])
-            if self.relay.close_dead(path):
-                done = folder / "shipped"
-                done.mkdir(exist_ok=True)
-                os.replace(path, done / path.name)
-                shutil.rmtree(path.with_suffix(".files"), ignore_errors=True)
-                self.relay.forget(path)
+            try:
+                self.relay.ship([path])
+                if self.relay.finish(path):
+                    self._put_aside(path, folder / "shipped")
+            except OSError as error:  # One spool that cannot be moved must not hold up the others.
+                self._complain(str(path), f"spool {path} cannot be put aside: {error.strerror}")
         return bool(spools)
+
+    def _put_aside(self, path: Path, shipped: Path) -> None:
+        """Files that the server has are removed; those that it did not take are kept."""
+        files = path.with_suffix(".files")
+        if self.relay.keeps_files(path):
+            disk.move(files, shipped)
+        else:
+            shutil.rmtree(files, ignore_errors=True)
+        disk.move(path, shipped)
+        self.relay.forget(path)
 
 
 def _hold(path: Path) -> int:

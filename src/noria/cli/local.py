@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
+
 from noria import config, process
 from noria.client.http import Server
 from noria.config import Settings
@@ -17,8 +19,8 @@ from noria.wire import spools
 _START_SECONDS = 20.0
 
 
-def connect(settings: Settings | None = None) -> Server:
-    """A server that answers. Raises Unavailable with the reason if there is none and none can be started."""
+def connect(settings: Settings | None = None, *, start: bool = True) -> Server:
+    """A server that answers. Raises Unavailable with the reason if there is none and none can be, or is to be, started."""
     settings = settings or config.load()
     folder = settings.folder
     if settings.server:
@@ -29,15 +31,16 @@ def connect(settings: Settings | None = None) -> Server:
     token = home.token(folder)
     who = home.holder(folder)
     if who is None or not who.here:
+        if not start:
+            raise Unavailable("The local server is not running.", "Start it with `noria server`.")
         who = _start(settings, folder)
     return Server(who.url, token)
 
 
 def _start(settings: Settings, folder: Path) -> home.Holder:
     log = folder / "server.log"
-    env = {**os.environ, "NORIA_HOME": str(folder)}
-    options = ["--host", settings.host, "--port", str(settings.port), *([] if settings.auth else ["--no-auth"])]
-    child = process.start(process.python("noria.cli.main", "server", *options), log=log, env=env, cwd="/")
+    env = {**os.environ, **_variables(settings), "NORIA_HOME": str(folder)}
+    child = process.start(process.python("noria.cli.main", "server"), log=log, env=env, cwd="/")
     until = time.monotonic() + _START_SECONDS
     while time.monotonic() < until:
         who = home.holder(folder)
@@ -49,6 +52,13 @@ def _start(settings: Settings, folder: Path) -> home.Holder:
         time.sleep(0.01)
     last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["it printed nothing"]
     raise Unavailable(f"The local server did not start: {last[0].removeprefix('noria: ')}", f"Its log is {log}.")
+
+
+def _variables(settings: Settings) -> dict[str, str]:
+    """The settings in force as NORIA_*: a server elsewhere than in this folder would not find ./noria.toml, and the list of
+    processes, which would show flags, is everybody's to read."""
+    given = {name: str(value) for name, value in msgspec.structs.asdict(settings).items() if value != ""}
+    return {f"NORIA_{name.upper()}": value.lower() if value in ("True", "False") else value for name, value in given.items()}
 
 
 def _another_starts(folder: Path) -> bool:

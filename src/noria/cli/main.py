@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from noria.cli.group import Group
 from noria.errors import NoriaError
 from noria.plugins import Kind
 from noria.version import __version__
@@ -14,7 +15,20 @@ from noria.version import __version__
 COMMANDS: Kind[object] = Kind("noria.cli.commands")
 
 
-class Commands(click.Group):
+_INSTEAD = {
+    "run": "noria submit -- python train.py",
+    "experiment": "noria experiments list",
+    "artifacts": "noria runs show RUN, which lists its files",
+    "gc": "nothing: what `noria runs delete` and `noria experiments delete` take away can be restored",
+    "db": "nothing: a server that opens an older database brings it up to date",
+    "deployments": "noria serve models:/NAME/Production",
+    "import": "noria runs import SOURCE",
+    "export": "noria runs export TARGET",
+    "help": "noria --help",
+}
+
+
+class Commands(Group):
     """The shelf as a click group."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -27,7 +41,7 @@ class Commands(click.Group):
         return command
 
 
-@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(cls=Commands, instead=_INSTEAD, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="noria")
 def noria() -> None:
     """The deep-learning platform that lives in the queue.
@@ -36,7 +50,8 @@ def noria() -> None:
     noria demo                                the whole life of a model, in about a minute
     noria submit --gpus 1 -- python train.py  train on this machine or a cluster
     noria ps; noria logs -f JOB               see how it goes
-    noria runs list                           what was measured
+    noria runs list; noria runs watch RUN     what was measured, and what is being measured
+    noria ui                                  the same in a browser
     noria serve models:/NAME/Production       answer over HTTP
 
     Data goes to stdout, messages to stderr; listings take --json. Settings: NORIA_HOME, NORIA_SERVER, NORIA_TOKEN.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -34,18 +36,58 @@ def _finite(value: Any) -> Any:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
-    """Aligned columns on stdout; the sentence `empty` on stderr if there is nothing."""
+    """Aligned columns on stdout, cut to a terminal's width; the sentence `empty` on stderr if there is nothing."""
     if not rows:
         click.echo(empty, err=True)
         return
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    if sys.stdout.isatty():
+        widths = fit(widths, columns())
     for index, row in enumerate((head, *rows)):
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        line = "  ".join(_cut(cell, width).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         click.echo(click.style(line, bold=True) if index == 0 and sys.stdout.isatty() else line)
 
 
+def columns() -> int:
+    """The width to print in: the terminal's, or 80."""
+    return shutil.get_terminal_size((80, 24)).columns
+
+
+def fit(widths: Sequence[int], limit: int, least: int = 8) -> list[int]:
+    """The widths of columns, two spaces apart, the widest taken from until all is at most `limit` wide."""
+    result = list(widths)
+    while sum(result) + 2 * (len(result) - 1) > limit and max(result) > least:
+        result[result.index(max(result))] -= 1
+    return result
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def figure(value: object) -> str:
+    """A number as a list shows it; `value` as it stands on the wire, None for none."""
+    return "-" if value is None else f"{float(str(value)):.6g}"
+
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def spark(values: Sequence[float]) -> str:
+    """A curve in one line; a gap where there is no finite value."""
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return ""
+    low, span = min(finite), max(finite) - min(finite)
+    top = len(_BARS) - 1
+    return "".join(
+        _BARS[round((value - low) / span * top) if span else top // 2] if math.isfinite(value) else " " for value in values
+    )
+
+
 def ago(milliseconds: int | None) -> str:
-    return f"{span(time.time() * 1000 - milliseconds)} ago" if milliseconds else "-"
+    """How long ago, in the largest unit alone: a list has no room for more."""
+    return f"{span(time.time() * 1000 - milliseconds).split()[0]} ago" if milliseconds else "-"
 
 
 def span(milliseconds: float) -> str:
@@ -57,13 +99,15 @@ def span(milliseconds: float) -> str:
     return f"{seconds}s"
 
 
-def curve(points: Sequence[tuple[int, float]], title: str, *, height: int = 12) -> None:
-    """A learning curve in the terminal, on stderr."""
+def curve(points: Sequence[tuple[int, float]], title: str, *, height: int = 12, err: bool = True) -> None:
+    """A learning curve in the terminal; what is no number is left out."""
     import plotext
 
+    finite = [point for point in points if math.isfinite(point[1])]
     plotext.clear_figure()
     plotext.theme("clear")
-    plotext.plot_size(min(plotext.terminal_width() or 80, 100), height)
-    plotext.plot([step for step, _ in points], [value for _, value in points], marker="braille")
+    plotext.plot_size(min(columns(), 100), height)
+    plotext.plot([step for step, _ in finite], [value for _, value in finite], marker="braille")
     plotext.title(title)
-    click.echo(plotext.build() if sys.stderr.isatty() else plotext.uncolorize(plotext.build()), err=True)
+    is_terminal = (sys.stderr if err else sys.stdout).isatty()
+    click.echo(plotext.build() if is_terminal else plotext.uncolorize(plotext.build()), err=err)

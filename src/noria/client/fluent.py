@@ -7,6 +7,7 @@ run is started by start_run, or by the first call that needs one, and ends with 
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import shutil
 import socket
@@ -14,10 +15,12 @@ import sys
 import threading
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from struct import Struct
 from time import time
 from types import TracebackType
+from typing import TYPE_CHECKING
 from uuid import uuid4
 from zlib import crc32
 
@@ -29,7 +32,25 @@ from noria.errors import Invalid, NotFound, Unavailable
 from noria.process import born, whoami
 from noria.types import RunStatus
 from noria.wire import limits
-from noria.wire.spools import FORMAT, FRAME, Artifact, Begin, Dataset, End, Header, Log, Params, Record, Rewind, Tags
+from noria.wire.spools import (
+    FORMAT,
+    FRAME,
+    LIMIT,
+    Artifact,
+    Begin,
+    Dataset,
+    End,
+    Header,
+    Log,
+    Params,
+    Record,
+    Rewind,
+    Tags,
+    too_long,
+)
+
+if TYPE_CHECKING:
+    from noria.client.system import Recorder
 
 _stack: list[ActiveRun] = []
 _lock = threading.RLock()
@@ -43,12 +64,13 @@ _encode = msgspec.msgpack.Encoder().encode
 _pack = FRAME.pack
 _PACKS = [Struct(f"{FRAME.format}{size}s").pack for size in range(128)]  # Frame a short payload in one go.
 _write = os.write
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE}
 
 
 class ActiveRun:
     """A run that this process writes to; also a context manager that ends it."""
 
-    def __init__(self, run_id: str, folder: Path, *, in_job: bool = False) -> None:
+    def __init__(self, run_id: str, folder: Path, *, in_job: bool = False, system_metrics: bool = False) -> None:
         self.run_id = run_id
         self._in_job = in_job
         self._pid = os.getpid()
@@ -64,6 +86,21 @@ class ActiveRun:
         except OSError as error:
             raise Unavailable(f"The spool folder {folder} cannot be written ({error.strerror}).",
                               "Free some space, or set NORIA_HOME to another folder.") from None  # fmt: skip
+        self._recorder = self._record_system() if system_metrics and not in_job else None
+
+    def _record_system(self) -> Recorder | None:
+        interval = config.load().system_metrics_interval
+        if interval <= 0:
+            return None
+        from noria.client import gpus
+        from noria.client.system import Recorder, Sampler
+
+        return Recorder(Sampler(Path.cwd(), gpus.reader()), self.spool.append, interval, time())
+
+    @property
+    def info(self) -> ActiveRun:
+        """Scripts written for mlflow read `run.info.run_id`."""
+        return self
 
     def _append(self, record: Record) -> None:
         self.spool.append(record)
@@ -90,16 +127,27 @@ class ActiveRun:
     def log_file(self, source: Path, path: str) -> None:
         """A copy is kept beside the spool: the file may change as soon as this returns."""
         path = limits.artifact_path(path)
-        stored = uuid4().hex
-        self.spool.files.mkdir(exist_ok=True, mode=0o700)
-        copy = self.spool.files / stored
-        shutil.copyfile(source, copy)
-        self._append(Artifact(path, f"{self.spool.files.name}/{stored}", copy.stat().st_size))
+        copy = self.spool.files / uuid4().hex
+        try:
+            self.spool.files.mkdir(exist_ok=True, mode=0o700)
+            shutil.copyfile(source, copy)
+        except OSError as error:
+            with suppress(OSError):
+                copy.unlink(missing_ok=True)
+            if error.errno not in _DISK:
+                raise Invalid(
+                    f"The file {str(source)!r} cannot be logged ({error.strerror}).", "Check its permissions."
+                ) from None
+            self.spool.lose(f"the file {str(source)!r} ({error.strerror})")
+            return
+        self._append(Artifact(path, f"{copy.parent.name}/{copy.name}", copy.stat().st_size))
 
     def end(self, status: RunStatus = "FINISHED") -> None:
         """Ends the run; in a job the exit code decides instead, so only the spool is closed."""
         if self._pid != os.getpid():
             return  # A forked child shares the spool but not the run's end.
+        if self._recorder is not None:
+            self._recorder.stop()
         if not self._in_job:
             self._append(End(status, now()))
         self.spool.close()
@@ -143,7 +191,8 @@ def job_folder() -> Path | None:
     return Path(folder) if folder else None
 
 
-def _spool_folder() -> Path:
+def spool_folder() -> Path:
+    """Where this process's spools go."""
     folder = job_folder()
     return folder / "spool" if folder else config.load().folder / "spool"
 
@@ -155,10 +204,12 @@ def start_run(
     experiment: str = "",
     tags: Mapping[str, object] | None = None,
     nested: bool = False,
+    system_metrics: bool = False,
 ) -> ActiveRun:
     """Start a run, or go on with the one of this id; in a job, attach to the job's run.
 
-    Raises Invalid if one is active already and `nested` is not given.
+    system_metrics: also log what CPU, memory, disk, network and GPUs do, every NORIA_SYSTEM_METRICS_INTERVAL seconds (10); in a
+    job the launcher does this anyway. Raises Invalid if one is active already and `nested` is not given.
     """
     with _lock:
         if _stack and not nested:
@@ -167,7 +218,9 @@ def start_run(
             )
         attach = _job_run() if not _stack and run_id is None else ""
         parent = _stack[-1].run_id if _stack else ""
-        run = ActiveRun(attach or limits.run_id(run_id or uuid4().hex), _spool_folder(), in_job=bool(attach))
+        run = ActiveRun(
+            attach or limits.run_id(run_id or uuid4().hex), spool_folder(), in_job=bool(attach), system_metrics=system_metrics
+        )
         labels = {"mlflow.parentRunId": parent} if parent else {}
         if not attach:
             user, source = whoami(), os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else ""
@@ -233,7 +286,12 @@ def log(
     _last = step
     payload = _encode((_LOG, step, time() if timestamp is None else timestamp, metrics))
     size = len(payload)
-    data = _PACKS[size](size, crc32(payload), payload) if size < 128 else _pack(size, crc32(payload)) + payload
+    if size < 128:
+        data = _PACKS[size](size, crc32(payload), payload)
+    elif size <= LIMIT:
+        data = _pack(size, crc32(payload)) + payload
+    else:
+        raise too_long(size)
     try:
         written = _write(_fd, data)
     except OSError:
@@ -253,7 +311,7 @@ def _checked(metrics: Mapping[str, object]) -> dict[str, float]:
 def _again(data: bytes, written: int) -> None:
     """There was no run, or its disk took only so many bytes: the spool tries once more, or holds it and all that follows."""
     run = _current()
-    run.spool.add(data, written)
+    run.spool.rest(data, written)
     _activate(run)
 
 

@@ -6,20 +6,26 @@ import http.client
 import json
 import os
 import socket
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from select import select
-from typing import Any, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar, cast
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
-from noria.errors import NoriaError, Unauthenticated, Unavailable, WrongVersion, from_wire
+from noria.errors import Conflict, NoriaError, NotFound, Unauthenticated, Unavailable, WrongVersion, from_wire
 from noria.wire import artifacts
 from noria.wire.endpoint import OWN, PROTOCOL, PROTOCOL_HEADER, Endpoint, decode, encode
 
 Q = TypeVar("Q", bound=msgspec.Struct)
 R = TypeVar("R")
+PART = 16 << 20
+"""Bytes of a file from which on it goes in parts, and of each part of it."""
+_MOST_PARTS = 9000
+_BLOCK = 1 << 20
+_TRIES = 3
 
 
 class Server:
@@ -44,27 +50,103 @@ class Server:
             body = encode(endpoint, request)
         answer = self._request(endpoint.method, path, body, f"application/{endpoint.codec}")
         with answer:
-            return decode(endpoint.response, answer.read(), endpoint.codec)
+            return decode(endpoint.response, self._body(answer), endpoint.codec)
 
     def upload(self, run_root: str, path: str, source: Path) -> None:
-        """Put a file at `path` below an artifact root such as `mlflow-artifacts:/0/<run>/artifacts`; again is harmless."""
+        """Put a file at `path` below an artifact root such as `mlflow-artifacts:/0/<run>/artifacts`; again is harmless.
+
+        A large file goes in parts. If that was interrupted, the next call sends what is still missing, whichever process it is in.
+        """
+        if source.stat().st_size > PART:
+            self._upload_parts(artifacts.below(artifacts.inside(run_root), path), source)
+            return
         with source.open("rb") as body:
-            answer = self._request("PUT", self._content(run_root, path), body, "application/octet-stream")
-        with answer:
-            answer.read()
+            self._put(self._content(run_root, path), body)
+
+    def _put(self, where: str, body: bytes | BinaryIO) -> None:
+        with self._request("PUT", where, body, "application/octet-stream") as answer:
+            self._body(answer)
+
+    def _upload_parts(self, path: str, source: Path) -> None:
+        folder, _, name = path.rpartition("/")
+        found = source.stat()
+        size = max(PART, -(-found.st_size // _MOST_PARTS))
+        asked = artifacts.CreateUpload(name, -(-found.st_size // size), f"{found.st_size} {found.st_mtime_ns} {size}")
+        for _ in range(_TRIES):
+            upload = self._ask("create", folder, asked, artifacts.Upload)
+            if upload.done:
+                return
+            try:
+                parts = list(self._send_parts(upload, source, size))
+                self._ask("complete", folder, artifacts.CompleteUpload(name, upload.upload_id, parts), dict)
+                return
+            except (Conflict, NotFound):
+                pass  # A part came otherwise than it was sent, or somebody gave the upload up. What is missing is sent again.
+        raise Unavailable(
+            f"'{source}' did not arrive as it is, {_TRIES} times.", "Make sure that nobody writes to it, and try again."
+        )
+
+    def _send_parts(self, upload: artifacts.Upload, source: Path, size: int) -> Iterator[artifacts.Part]:
+        """Send the parts that are missing; of those that are there, too, say what they must be."""
+        missing = {each.part_number for each in upload.credentials}
+        with source.open("rb") as file:
+            for number, content in enumerate(iter(lambda: file.read(size), b""), 1):
+                if number in missing:
+                    self._put(f"{artifacts.PARTS}/{upload.upload_id}/{number}", content)
+                yield artifacts.Part(number, f"{zlib.crc32(content):08x}")
+
+    def _ask(self, verb: str, folder: str, body: msgspec.Struct, kind: type[R]) -> R:
+        where = f"{artifacts.MULTIPART}/{verb}/{quote(folder)}"
+        with self._request("POST", where, msgspec.json.encode(body), "application/json") as answer:
+            return decode(kind, self._body(answer))
 
     def download(self, root: str, path: str, target: Path) -> None:
-        """Fetch one artifact file to `target`, written beside and renamed."""
+        """Fetch one artifact file to `target`, written beside and renamed. What breaks off goes on where it stopped, if the file is the same."""
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = target.with_name(f".{target.name}.part")
-        with self._request("GET", self._content(root, path), None, "") as answer, beside.open("wb") as out:
-            while block := answer.read(1 << 20):
-                out.write(block)
+        etag, have = "", -1
+        with beside.open("wb") as out:
+            while out.tell() > have:  # Each try that brought something is followed by another.
+                have = out.tell()
+                headers = {"Range": f"bytes={have}-", "If-Range": etag} if have else {}
+                with self._request("GET", self._content(root, path), None, "", headers) as answer:
+                    if answer.status != 206:
+                        out.seek(0)
+                        out.truncate()
+                    etag = answer.headers.get("ETag", "")
+                    if self._copy(answer, out):
+                        break
+            else:
+                raise Unavailable(f"The download of '{path}' from {self.url} broke off after {have} bytes.", "Try again.")
         os.replace(beside, target)
+
+    def _copy(self, answer: http.client.HTTPResponse, out: BinaryIO) -> bool:
+        """Whether all of it came; what came is written."""
+        while True:
+            try:
+                block = answer.read(_BLOCK)
+            except (OSError, http.client.HTTPException):
+                block = b""
+            if not block:
+                break
+            out.write(block)
+        if answer.length:
+            self.close()
+        return not answer.length
+
+    def stream(self, path: str, fields: dict[str, Any]) -> Iterator[bytes]:
+        """The lines of an answer that goes on until the server ends it. Nothing else may be asked here meanwhile."""
+        with self._request("GET", path + _query(fields), None, "") as answer:
+            try:
+                yield from answer
+            except (OSError, http.client.HTTPException) as error:
+                raise Unavailable(f"The server at {self.url} has gone ({_why(error)}).", "Is it being restarted?") from None
+            finally:
+                self.close()
 
     def tree(self, root: str, path: str = "") -> Iterator[str]:
         """The paths of all files below an artifact root, relative to the root."""
-        where = "/".join(part for part in (root.removeprefix(artifacts.SCHEME), path) if part)
+        where = artifacts.below(artifacts.inside(root), path)
         for file in self.call(artifacts.LIST_ROOT, artifacts.ListRoot(where)).files:
             below = f"{path}/{file.path}" if path else file.path
             if file.is_dir:
@@ -74,10 +156,10 @@ class Server:
 
     @staticmethod
     def _content(root: str, path: str) -> str:
-        return f"{artifacts.CONTENT}/{quote(root.removeprefix(artifacts.SCHEME))}/{quote(path)}"
+        return f"{artifacts.CONTENT}/{quote(artifacts.below(artifacts.inside(root), path))}"
 
-    def _request(self, method: str, path: str, body: Any, kind: str) -> http.client.HTTPResponse:
-        headers = {"Content-Type": kind} if kind else {}
+    def _request(self, method: str, path: str, body: Any, kind: str, extra: Mapping[str, str] = {}) -> http.client.HTTPResponse:
+        headers = {"Content-Type": kind, **extra} if kind else {**extra}
         headers[PROTOCOL_HEADER] = str(PROTOCOL)
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
@@ -93,16 +175,25 @@ class Server:
             self.close()
         try:
             if self._connection is None:
-                self._connection = self._kind(self._address, timeout=self.timeout)
+                self._connection = self._kind(self._address, timeout=self.timeout, blocksize=_BLOCK)
                 self._connection.connect()
                 self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._connection.request(method, path, body, headers)
             return self._connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
-            self.close()
-            raise Unavailable(
-                f"No Noria server answers at {self.url} ({_why(error)}).", "Start one with `noria server`, or check NORIA_SERVER."
-            ) from None
+            raise self._gone(error) from None
+
+    def _body(self, answer: http.client.HTTPResponse) -> bytes:
+        try:
+            return answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise self._gone(error) from None
+
+    def _gone(self, error: Exception) -> Unavailable:
+        self.close()
+        return Unavailable(
+            f"No Noria server answers at {self.url} ({_why(error)}).", "Start one with `noria server`, or check NORIA_SERVER."
+        )
 
     def _check_protocol(self, answer: http.client.HTTPResponse, path: str) -> None:
         theirs = answer.headers.get(PROTOCOL_HEADER, "")
@@ -118,7 +209,7 @@ class Server:
             )
 
     def _error(self, answer: http.client.HTTPResponse) -> NoriaError:
-        body = answer.read()
+        body = self._body(answer)
         try:
             fields = cast(dict[str, str], json.loads(body))
             return from_wire(answer.status, fields["error_code"], fields["message"])
@@ -144,6 +235,6 @@ def _why(error: Exception) -> str:
 
 
 def _query(fields: dict[str, Any]) -> str:
-    given = {name: value for name, value in fields.items() if value not in ("", [], msgspec.UNSET)}
+    given = {name: value for name, value in fields.items() if value not in ("", [], None, msgspec.UNSET)}
     pairs = {name: str(value).lower() if isinstance(value, bool) else value for name, value in given.items()}
     return f"?{urlencode(pairs, doseq=True)}" if pairs else ""

@@ -17,8 +17,10 @@ from zlib import crc32
 
 from noria import process
 from noria.errors import NoriaError
+from noria.jobs.carry import VARIABLE as CLIENT
 from noria.jobs.dialect import Dialect, Placement
 from noria.jobs.folder import Exit, Folder, Started, Task
+from noria.jobs.system import recorded
 from noria.plugins import Kind
 from noria.types import Job
 
@@ -50,17 +52,23 @@ class Launcher:
         """All tries, to the exit code of the job."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, self._on_signal)
-        while True:
-            exit = self._try()
-            if exit.code == 0 or self.asked_to_stop or exit.reason or self.attempt > self.job.spec.max_restarts:
-                break
-            self.attempt += 1
-            print(f"noria: {_how(exit)}; try {self.attempt} of {self.job.spec.max_restarts + 1} begins", flush=True)
+        with recorded(
+            self.folder, self.job, self.placement, lambda: {rank: child.pid for rank, child in dict(self.ranks).items()}
+        ):
+            exit = self._tries()
         if self.placement.node_rank:
             self.folder.write_node_exit(self.placement.node_rank, exit)
         else:
             self.folder.write_exit(self._worst(exit))
         return exit.code
+
+    def _tries(self) -> Exit:
+        while True:
+            exit = self._try()
+            if exit.code == 0 or self.asked_to_stop or exit.reason or self.attempt > self.job.spec.max_restarts:
+                return exit
+            self.attempt += 1
+            print(f"noria: {_how(exit)}; try {self.attempt} of {self.job.spec.max_restarts + 1} begins", flush=True)
 
     def _worst(self, own: Exit) -> Exit:
         """The first failure of any node; the others are waited for, so that nothing is said after the end is."""
@@ -91,7 +99,7 @@ class Launcher:
         self.folder.logs.mkdir(exist_ok=True)
         user = self.folder.environment()
         for local in range(spec.tasks_per_node):
-            env = {**os.environ, **user, **self._rank_env(base + local, local, user)}
+            env = _with_client({**os.environ, **user, **self._rank_env(base + local, local, user)})
             self.ranks[base + local] = process.start(
                 spec.command, log=self.folder.logs / f"rank{base + local}.log", env=env, cwd=spec.cwd or None
             )
@@ -169,6 +177,12 @@ class Launcher:
 
     def _ended(self, code: int, rank: int | None = None, reason: str = "") -> Exit:
         return Exit(code, _now(), self.attempt, rank, reason)
+
+
+def _with_client(env: dict[str, str]) -> dict[str, str]:
+    """The environment with Noria's client behind everything else that PYTHONPATH names."""
+    client = env.get(CLIENT)
+    return {**env, "PYTHONPATH": os.pathsep.join(filter(None, [env.get("PYTHONPATH"), client]))} if client else env
 
 
 def _how(exit: Exit) -> str:

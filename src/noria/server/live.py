@@ -9,21 +9,13 @@ import msgspec
 
 from noria.store.news import News
 from noria.store.store import Store
-from noria.types import Metric
+from noria.wire.live import PING_SECONDS, Event
+
+__all__ = ["CHANGED", "Event", "Hub"]
 
 _BACKLOG = 1000
-_PING_SECONDS = 15
 _HEARD_SECONDS = 0.1
 """By then, other processes know that a run is watched; what they commit before that, the reader finds in what it reads next."""
-
-
-class Event(msgspec.Struct, frozen=True, omit_defaults=True):
-    """log: new points; rewind: points at `step` and after it no longer hold; run: the run's fields changed; again: read it all anew."""
-
-    type: str
-    metrics: list[Metric] = []
-    step: int | None = None
-
 
 CHANGED = Event("run")
 _MISSED = Event("again")
@@ -74,7 +66,7 @@ class Hub:
             yield b": watching\n\n"
             while True:
                 try:
-                    event = await asyncio.wait_for(watcher.get(), _PING_SECONDS)
+                    event = await asyncio.wait_for(watcher.get(), PING_SECONDS)
                 except TimeoutError:
                     yield b": still here\n\n"
                     continue

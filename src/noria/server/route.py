@@ -19,7 +19,7 @@ from noria.store.artifacts import Artifacts
 from noria.store.metrics import Append
 from noria.store.store import Connection, Store
 from noria.wire import limits
-from noria.wire.endpoint import Empty, Endpoint, convert, decode, encode
+from noria.wire.endpoint import Empty, Endpoint, convert, decode, encode, unpacked
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -116,7 +116,7 @@ async def read_query(endpoint: Endpoint[Any, Any], request: Request) -> Any:
     body = await read_body(request)
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip()
     if body and kind != f"application/{endpoint.codec}":
-        raise Invalid(f"Bad Request. Content-Type must be 'application/{endpoint.codec}', not '{kind[:80]}'.")
+        raise Invalid(f"Bad Request. Content-Type must be one of ['application/{endpoint.codec}'].", f"It is '{kind[:80]}'.")
     if not inpath:
         if len(body) > load.SMALL:  # Others need not wait for it.
             return await asyncio.to_thread(decode, endpoint.request, body, endpoint.codec)
@@ -146,7 +146,7 @@ async def read_body(request: Request, limit: int = limits.BODY) -> bytes:
                 load.BODIES.take(len(block))
                 taken += len(block)
             blocks.append(block)
-        return b"".join(blocks)
+        return unpacked(b"".join(blocks), request.headers.get("content-encoding", ""), limit)
     except ClientDisconnect:
         raise NoriaError("The client went away before the end of its request.") from None
     finally:

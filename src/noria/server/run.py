@@ -15,11 +15,11 @@ import uvloop
 from noria import door
 from noria.config import Settings
 from noria.errors import Invalid
-from noria.server import connection, home, workers
+from noria.server import connection, home, memory, workers
 from noria.server.app import build
 from noria.server.live import Hub
 from noria.server.route import Beside, State
-from noria.store import experiments
+from noria.store import artifacts, experiments
 from noria.store.artifacts import Artifacts
 from noria.store.store import Store
 
@@ -37,7 +37,7 @@ def serve(settings: Settings, beside: Callable[[str, str], AbstractContextManage
     home.prepare(folder)
     home.lock(folder)
     listening = home.bind(settings.host, settings.port, folder)
-    store = open_store(settings)
+    store, tree = open_store(settings), open_tree(settings)
     token = home.token(folder)
     url = door.url(settings.host, listening)
     with beside(url, token) as agent, workers.start(settings, listening, agent):
@@ -46,7 +46,7 @@ def serve(settings: Settings, beside: Callable[[str, str], AbstractContextManage
             home.record(folder, url, settings.auth)
             ready(url)
 
-        run(settings, store, token, listening, agent, started)
+        run(settings, store, tree, token, listening, agent, started)
     store.close()
 
 
@@ -56,11 +56,23 @@ def open_store(settings: Settings) -> Store:
     return store
 
 
-def run(settings: Settings, store: Store, token: str, listening: socket.socket, agent: Beside, ready: Callable[[], None]) -> None:
+def open_tree(settings: Settings) -> Artifacts:
+    return artifacts.at(settings.artifacts, settings.folder, power=settings.durability == "power")
+
+
+def run(
+    settings: Settings,
+    store: Store,
+    tree: Artifacts,
+    token: str,
+    listening: socket.socket,
+    agent: Beside,
+    ready: Callable[[], None],
+) -> None:
     """The event loop of one server process, until it is told to stop."""
-    artifacts = Artifacts(settings.folder / "artifacts")
+    memory.keep()
     readers, waiters = ThreadPoolExecutor(4, "noria-reader"), ThreadPoolExecutor(8, "noria-waiter")
-    state = State(store, artifacts, Hub(), readers, waiters, agent)
+    state = State(store, tree, Hub(), readers, waiters, agent)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(state, build(state, token, ask=settings.auth), listening, ready))
 

@@ -73,7 +73,7 @@ class Remote:
 
 def main() -> None:
     """One worker: `python -m noria.server.workers LISTENING PAIR`."""
-    from noria.server.run import open_store, run
+    from noria.server.run import open_store, open_tree, run
 
     listening, pair = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
     settings = msgspec.json.decode(os.environ["NORIA_WORKER"], type=Settings)
@@ -87,7 +87,7 @@ def main() -> None:
 
     threading.Thread(target=mind, daemon=True).start()
     store = open_store(settings)
-    run(settings, store, home.token(settings.folder), listening, Remote(pair), lambda: None)
+    run(settings, store, open_tree(settings), home.token(settings.folder), listening, Remote(pair), lambda: None)
     store.close()
 
 

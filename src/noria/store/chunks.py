@@ -149,12 +149,12 @@ def _reduce(values: Floats, starts: NDArray[np.intp]) -> tuple[Floats, Floats, F
 
 
 def sample(given: Points, size: int) -> Points:
-    """At most `size` points, evenly chosen by rank, with the first and the last; of size 1, the last."""
+    """At most `size` points: the first of as many equal groups by rank, as MLflow has them, and the last for the last of these."""
     if given.size <= size:
         return given
-    if size == 1:
-        return given.take(slice(-1, None))
-    ranks = np.linspace(0, given.size - 1, size).astype(np.intp)
+    groups = np.arange(size)
+    ranks = groups * (given.size // size) + np.minimum(groups, given.size % size)
+    ranks[-1] = given.size - 1
     return given.take(ranks)
 
 

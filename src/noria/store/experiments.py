@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import time
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, exists, select, update
+import msgspec
+from sqlalchemy import ColumnElement, Connection, Row, Text, cast, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from noria.errors import AlreadyExists, Invalid, NotFound
-from noria.store import filters, page, rows
-from noria.store.schema import experiment, experiment_tag, run
-from noria.types import Experiment, Tag
+from noria.store import fields, filters, page, rows
+from noria.store.fields import Field
+from noria.store.schema import dataset, experiment, experiment_tag, run
+from noria.types import DatasetInput, Experiment, Tag
 from noria.wire import artifacts, limits
 from noria.wire import experiments as wire
 
 DEFAULT = "Default"
+_EXPERIMENTS, _SUMMARIES = 20, 1000
+"""How many experiments may be asked about at once, and how many data sets are told of."""
+_read = msgspec.json.Decoder(DatasetInput).decode
 
 
 def now() -> int:
@@ -29,22 +37,37 @@ def seed(conn: Connection) -> None:
 
 
 def create(conn: Connection, request: wire.Create) -> wire.Created:
-    name = request.name.strip()
-    if not name:
-        raise Invalid(
-            "Missing value for required parameter 'name'. See the API docs for more information about request parameters."
-        )
-    if len(name) > limits.EXPERIMENT_NAME:
-        raise Invalid(f"Experiment name has {len(name)} characters; the limit is {limits.EXPERIMENT_NAME}.", "Shorten it.")
-    if request.artifact_location and "://" not in request.artifact_location.replace("mlflow-artifacts:/", "://"):
-        raise Invalid(
-            f"artifact_location '{request.artifact_location[:80]}' is a path on this server, which clients may not choose.",
-            "Leave it out: artifacts are then kept by the server.",
-        )
-    experiment_id = _insert(conn, name, request.artifact_location)
-    for tag in request.tags:
-        set_tag(conn, wire.SetTag(str(experiment_id), tag.key, tag.value))
+    tags = [_tag(each.key, each.value) for each in request.tags]
+    location = _location(request.artifact_location) if request.artifact_location else ""
+    experiment_id = _insert(conn, limits.fits(request.name, limits.EXPERIMENT_NAME, "name"), location)
+    rows.upsert(conn, experiment_tag, [{"experiment": experiment_id, "key": each.key, "value": each.value} for each in tags])
     return wire.Created(str(experiment_id))
+
+
+def _tag(key: str, value: str) -> Tag:
+    return Tag(limits.key(key, "tag"), limits.fits(value, limits.EXPERIMENT_TAG_VALUE, "value"))
+
+
+def _location(text: str) -> str:
+    """Where clients are to keep artifacts. This server itself reads and writes its own scheme alone, so a path here is the clients'."""
+    parts = urlsplit(text)
+    local = parts.scheme in ("", "file")
+    if parts.fragment or ";" in parts.path.rpartition("/")[2]:
+        raise Invalid("'artifact_location' URL can't include fragments or params.", "Leave them out.")
+    if parts.scheme == "runs":
+        raise Invalid(f"Artifact location cannot be a runs:/ URI. Given: '{text[:200]}'", "Name the folder itself.")
+    if ".." in unquote(parts.path).split("/"):
+        raise Invalid(f"The artifact location '{text[:200]}' leads elsewhere with '..'.", "Write the path that is meant.")
+    limits.fits(text, limits.LOCATION, "artifact_location")
+    if not local or parts.netloc or parts.path.startswith("/"):
+        return text
+    return parts._replace(path=f"{Path.cwd()}/{parts.path}").geturl()
+
+
+def below(location: str, *names: str) -> str:
+    """A location inside another one; what follows a '?' stays behind it."""
+    path, mark, query = location.partition("?")
+    return "/".join((path.rstrip("/"), *names)) + mark + query
 
 
 def _insert(conn: Connection, name: str, location: str, wanted: int | None = None) -> int:
@@ -74,13 +97,15 @@ def _insert(conn: Connection, name: str, location: str, wanted: int | None = Non
 
 
 def number(experiment_id: str) -> int:
-    return int(experiment_id) if experiment_id.isascii() and experiment_id.isdigit() else -1
+    if not re.fullmatch(r"-?[0-9]{1,18}", experiment_id):
+        raise Invalid(f"Invalid experiment ID '{experiment_id[:64]}'. Experiment ID must be a valid integer.")
+    return int(experiment_id)
 
 
 def row(conn: Connection, experiment_id: str) -> Row[Any]:
     found = conn.execute(select(experiment).where(experiment.c.id == number(experiment_id))).first()
     if found is None:
-        raise NotFound(f"No Experiment with id={experiment_id[:64]} exists.", "`noria runs list` shows what there is.")
+        raise NotFound(f"No Experiment with id={number(experiment_id)} exists", "`noria runs list` shows what there is.")
     return found
 
 
@@ -117,49 +142,55 @@ def _load(conn: Connection, found: list[Row[Any]]) -> list[Experiment]:
     ]  # fmt: skip
 
 
+NAMES = filters.Names(texts=("name", "experiment_id"), numbers=("creation_time", "last_update_time"))
+_ATTRIBUTES = {
+    "name": Field(experiment.c.name),
+    "experiment_id": Field(cast(experiment.c.id, Text)),
+    "creation_time": Field(experiment.c.creation_time),
+    "last_update_time": Field(experiment.c.last_update_time),
+}
+
+
 def search(conn: Connection, request: wire.Search) -> wire.Found:
     limit, start = page.size(request.max_results, 50_000), page.offset(request.page_token)
-    query = select(experiment).where(filters.where(request.filter, _resolve))
+    query = select(experiment).where(fields.condition(filters.parse(request.filter, NAMES), _field))
     if request.view_type != "ALL":
         query = query.where(experiment.c.lifecycle_stage == ("active" if request.view_type == "ACTIVE_ONLY" else "deleted"))
-    for identifier, ascending in filters.order(request.order_by):
-        column = _attribute(identifier)
-        query = query.order_by(column.asc() if ascending else column.desc())
-    query = query.order_by(experiment.c.creation_time.desc(), experiment.c.id).offset(start).limit(limit + 1)
+    query = query.order_by(*_order(request.order_by)).offset(start).limit(limit + 1)
     found = list(conn.execute(query))
     return wire.Found(_load(conn, found[:limit]), page.token(start + limit) if len(found) > limit else "")
 
 
-def _attribute(identifier: filters.Identifier) -> ColumnElement[Any]:
-    columns: dict[str, ColumnElement[Any]] = {
-        "name": experiment.c.name, "experiment_id": experiment.c.id, "creation_time": experiment.c.creation_time,
-        "last_update_time": experiment.c.last_update_time,
-    }  # fmt: skip
-    if identifier.kind != "attributes" or identifier.key not in columns:
-        raise filters.unknown(identifier, list(columns))
-    return columns[identifier.key]
+def _order(entries: list[str]) -> list[ColumnElement[Any]]:
+    """Newest first, and of equals the lower id; in an order that was asked for, the higher id."""
+    if not entries:
+        return [experiment.c.creation_time.desc(), experiment.c.id.asc()]
+    terms: list[ColumnElement[Any]] = []
+    for identifier, ascending in filters.order(entries, NAMES):
+        field = Field(experiment.c.id) if identifier.key == "experiment_id" else _field(identifier)
+        terms += field.order(ascending=ascending)
+    return [*terms, experiment.c.id.desc()]
 
 
-def _resolve(clause: filters.Comparison) -> ColumnElement[bool]:
-    if clause.left.kind == "tags":
-        value = filters.text_condition(experiment_tag.c.value, clause)
-        return exists().where(experiment_tag.c.experiment == experiment.c.id, experiment_tag.c.key == clause.left.key, value)
-    column = _attribute(clause.left)
-    return (
-        filters.number_condition(column, clause) if clause.left.key.endswith("_time") else filters.text_condition(column, clause)
-    )
+def _field(identifier: filters.Identifier) -> Field:
+    if identifier.kind == "attributes":
+        return _ATTRIBUTES[identifier.key]
+    own = experiment_tag.c
+    return Field(own.value, (own.experiment == experiment.c.id, own.key == identifier.key))
 
 
 def rename(conn: Connection, request: wire.Update) -> None:
-    _active(conn, request.experiment_id)
-    values = {"name": request.new_name, "last_update_time": now()} if request.new_name else {"last_update_time": now()}
+    name = limits.fits(request.new_name, limits.EXPERIMENT_NAME, "name")
+    if row(conn, request.experiment_id).lifecycle_stage != "active":
+        raise Invalid("Cannot rename a non-active experiment.", "Restore it first.")
+    changed = update(experiment).where(experiment.c.id == number(request.experiment_id))
     try:
-        conn.execute(update(experiment).where(experiment.c.id == number(request.experiment_id)).values(values))
+        conn.execute(changed.values(name=name, last_update_time=now()))
     except IntegrityError:
-        raise AlreadyExists(f"Experiment(name={request.new_name}) already exists.", "Choose another name.") from None
+        raise AlreadyExists(f"Experiment(name={name}) already exists.", "Choose another name.") from None
 
 
-def _active(conn: Connection, experiment_id: str) -> Row[Any]:
+def active(conn: Connection, experiment_id: str) -> Row[Any]:
     found = row(conn, experiment_id)
     if found.lifecycle_stage != "active":
         raise Invalid(
@@ -169,7 +200,6 @@ def _active(conn: Connection, experiment_id: str) -> Row[Any]:
 
 
 def _stage(conn: Connection, experiment_id: str, stage: str) -> None:
-    row(conn, experiment_id)
     key = number(experiment_id)
     conn.execute(update(experiment).where(experiment.c.id == key).values(lifecycle_stage=stage, last_update_time=now()))
     conn.execute(update(run).where(run.c.experiment == key).values(lifecycle_stage=stage))
@@ -178,26 +208,28 @@ def _stage(conn: Connection, experiment_id: str, stage: str) -> None:
 def remove(conn: Connection, request: wire.Get) -> None:
     if request.experiment_id == "0":
         raise Invalid("The Default experiment cannot be deleted.", "Delete its runs instead.")
-    _active(conn, request.experiment_id)
+    _in_stage(conn, request.experiment_id, "active")
     _stage(conn, request.experiment_id, "deleted")
 
 
 def restore(conn: Connection, request: wire.Get) -> None:
+    _in_stage(conn, request.experiment_id, "deleted")
     _stage(conn, request.experiment_id, "active")
 
 
+def _in_stage(conn: Connection, experiment_id: str, stage: str) -> None:
+    if row(conn, experiment_id).lifecycle_stage != stage:
+        raise NotFound(f"No Experiment with id={experiment_id} exists that is {stage}")
+
+
 def set_tag(conn: Connection, request: wire.SetTag) -> None:
-    _active(conn, request.experiment_id)
-    tag = Tag(limits.key(request.key, "tag"), request.value)
-    rows.upsert(
-        conn,
-        experiment_tag,
-        [{"experiment": number(request.experiment_id), "key": tag.key, "value": limits.cut(tag.value, 20_000)}],
-    )
+    tag = _tag(request.key, request.value)
+    key = active(conn, request.experiment_id).id
+    rows.upsert(conn, experiment_tag, [{"experiment": key, "key": tag.key, "value": tag.value}])
 
 
 def delete_tag(conn: Connection, request: wire.DeleteTag) -> None:
-    _active(conn, request.experiment_id)
+    active(conn, request.experiment_id)
     gone = conn.execute(
         delete(experiment_tag).where(
             experiment_tag.c.experiment == number(request.experiment_id), experiment_tag.c.key == request.key
@@ -205,3 +237,22 @@ def delete_tag(conn: Connection, request: wire.DeleteTag) -> None:
     )
     if not gone.rowcount:
         raise NotFound(f"No tag with name: {request.key} in experiment with id {request.experiment_id}")
+
+
+def search_datasets(conn: Connection, request: wire.SearchDatasets) -> wire.FoundDatasets:
+    """What the runs of some experiments read, each once."""
+    asked = request.experiment_ids
+    if not asked:
+        raise Invalid("SearchDatasets request must specify at least one experiment_id.")
+    if len(asked) > _EXPERIMENTS:
+        raise Invalid(f"SearchDatasets request cannot specify more than {_EXPERIMENTS} experiment_ids. Received {len(asked)} "
+                      "experiment_ids.", "Ask in several requests.")  # fmt: skip
+    query = select(run.c.experiment, dataset.c.body).join(run, dataset.c.run == run.c.id).distinct()
+    found: dict[wire.DatasetSummary, None] = {}
+    for key, body in conn.execute(query.where(run.c.experiment.in_([number(each) for each in asked]))):
+        read = _read(body)
+        context = next((each.value for each in read.tags if each.key == "mlflow.data.context"), "")
+        found[wire.DatasetSummary(str(key), read.dataset.name, read.dataset.digest, context)] = None
+        if len(found) == _SUMMARIES:
+            break
+    return wire.FoundDatasets(list(found))

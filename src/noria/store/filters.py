@@ -1,244 +1,374 @@
-"""MLflow's filter and order_by language, read into SQL conditions.
+"""MLflow's filter and order_by language and what Noria adds to it, read from text into a tree.
 
-`clause (AND clause)*`; an identifier is `type.key`, a bare key is an attribute. Each resource says what its
-identifiers mean with a `Resolver`; the grammar is here, once.
+    filter      any AND/OR/NOT of clauses, with parentheses; AND binds tighter than OR
+    clause      identifier =|!=|>|>=|<|<=|LIKE|ILIKE value, identifier [NOT] IN (value, …), identifier IS [NOT] NULL
+    identifier  kind.key, a bare key for an attribute, or first|last|min|max(metrics.key)
+    value       'text', "text", a number, NaN or inf for a metric, or a span of time such as 90s or 2h for a duration
+
+What a resource's identifiers are called, `Names` says; what they mean in SQL is in fields.py. Texts may come from anybody: the
+sizes below bound the work, and nothing here recurses deeper than NESTING.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, and_, false, true
 
 from noria.errors import Invalid
 
+LENGTH, NESTING, CLAUSES, VALUES, WILDCARDS, ORDERS = 500_000, 32, 256, 10_000, 100, 16
+
+Kind = Literal["metrics", "params", "tags", "datasets", "attributes"]
+Of = Literal["last", "first", "min", "max"]
+
 
 class Identifier(Struct, frozen=True):
-    """`kind` is one of metrics, params, tags, datasets, attributes."""
+    """`of` says which of a metric's values is meant."""
 
-    kind: str
+    kind: Kind
     key: str
+    of: Of = "last"
 
 
 class Comparison(Struct, frozen=True):
-    """One clause. `value` is text, a number, a list of texts for IN, or None for IS NULL; `op` is upper case."""
+    """`value` is None for IS NULL and IS NOT NULL, which are the ops IS and IS NOT; a list for IN and NOT IN."""
 
     left: Identifier
     op: str
-    value: str | float | list[str] | None
+    value: str | int | float | list[str] | list[int | float] | None
 
 
-Resolver = Callable[[Comparison], ColumnElement[bool]]
+class AllOf(Struct, frozen=True):
+    parts: list[Node]
 
-_KINDS = {
-    **dict.fromkeys(("metric", "metrics"), "metrics"),
-    **dict.fromkeys(("param", "params", "parameter", "parameters"), "params"),
-    **dict.fromkeys(("tag", "tags"), "tags"),
-    **dict.fromkeys(("attr", "attribute", "attributes", "run"), "attributes"),
-    **dict.fromkeys(("dataset", "datasets"), "datasets"),
-}
-_NUMERIC = {"=", "!=", ">", ">=", "<", "<="}
+
+class AnyOf(Struct, frozen=True):
+    parts: list[Node]
+
+
+class Not(Struct, frozen=True):
+    part: Node
+
+
+Node = Comparison | AllOf | AnyOf | Not
+
+
+class Names(Struct, frozen=True):
+    """The identifiers of one resource: its attributes that are texts and numbers, its other kinds, and other names of attributes."""
+
+    texts: tuple[str, ...]
+    numbers: tuple[str, ...] = ()
+    kinds: tuple[Kind, ...] = ("tags",)
+    aliases: Mapping[str, str] = {}
+
+
+DATASET = ("name", "digest", "context")
+_KINDS: dict[str, Kind] = {
+    "metric": "metrics", "metrics": "metrics", "param": "params", "params": "params", "parameter": "params", "parameters": "params",
+    "tag": "tags", "tags": "tags", "attr": "attributes", "attribute": "attributes", "attributes": "attributes", "run": "attributes",
+    "dataset": "datasets", "datasets": "datasets",
+}  # fmt: skip
+_OF: dict[str, Of] = {"last": "last", "first": "first", "min": "min", "max": "max"}
+_COMPARE = ("=", "!=", ">", ">=", "<", "<=")
+_MATCH = ("=", "!=", "LIKE", "ILIKE")
+_SPANS = {"ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _TOKEN = re.compile(
-    r"""(?:
-      (?P<text>'(?:[^'\\]|\\.)*')
-    | (?P<quoted>"(?:[^"\\]|\\.)*"|`[^`]*`)
+    r"""\s*(?:
+      (?P<text>'(?:''|\\'|[^'])*')
+    | (?P<quoted>"(?:""|\\"|[^"])*")
+    | (?P<tick>`[^`]*`)
     | (?P<op><=|>=|!=|=|<|>)
     | (?P<punct>[(),.])
-    | (?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w]))
+    | (?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?:ms|min|[smhd])?(?!\w))
     | (?P<word>[\w/:-]+)
+    | (?P<end>\Z)
+    | (?P<other>.)
     )""",
-    re.VERBOSE,
+    re.VERBOSE | re.DOTALL,
 )
+_NO_TEXT = re.compile(r"[\0\ud800-\udfff]")
+_NUMBER = re.compile(r"(.*?)(ms|min|[smhd])?")
 
 
-class _Tokens:
-    def __init__(self, text: str) -> None:
-        self.text, self.at, self.list = text, 0, list(self._scan(text))
+class _Token(Struct, frozen=True):
+    """`column` counts from 1."""
 
-    @staticmethod
-    def _scan(text: str) -> Any:
-        position = 0
-        while text[position:].strip():
-            position += len(text[position:]) - len(text[position:].lstrip())
-            match = _TOKEN.match(text, position)
-            if not match:
-                raise Invalid(
-                    f"Invalid filter string: cannot read it from column {position + 1}: '{text[position : position + 40]}'."
-                )
-            position = match.end()
-            kind = match.lastgroup or ""
-            yield kind, match[kind], match.start(kind)
+    kind: str
+    text: str
+    column: int
 
-    def peek(self) -> tuple[str, str, int]:
-        return self.list[self.at] if self.at < len(self.list) else ("end", "", len(self.text))
+    @property
+    def word(self) -> str:
+        return self.text.upper() if self.kind == "word" else ""
 
-    def next(self) -> tuple[str, str, int]:
-        token = self.peek()
-        self.at += 1
-        return token
-
-    def word(self, *words: str) -> bool:
-        """Take the next token if it is one of these words, whatever its case."""
-        kind, text, _ = self.peek()
-        if kind == "word" and text.upper() in words:
-            self.at += 1
-            return True
-        return False
-
-    def fail(self, expected: str) -> Invalid:
-        kind, text, column = self.peek()
-        found = "its end" if kind == "end" else f"'{text}'"
-        return Invalid(f"Invalid clause(s) in filter string: expected {expected} at column {column + 1}, found {found}.")
+    def __str__(self) -> str:
+        return "its end" if self.kind == "end" else f"'{self.text[:40]}'"
 
 
-def parse(text: str) -> list[Comparison]:
-    """The clauses of a filter; Invalid with the column of the first thing that is wrong."""
-    tokens = _Tokens(text)
-    clauses: list[Comparison] = []
-    while tokens.peek()[0] != "end":
-        if clauses and not tokens.word("AND"):
-            raise tokens.fail("AND")
-        clauses.append(_clause(tokens))
-    return clauses
+def _scan(text: str) -> Iterator[_Token]:
+    """Tokens as they are asked for, so that a parser that gives up early has not read the rest."""
+    for match in _TOKEN.finditer(text):
+        kind = match.lastgroup or ""
+        yield _Token(kind, match[kind], match.start(kind) + 1)
 
 
-def _clause(tokens: _Tokens) -> Comparison:
-    left = _identifier(tokens)
-    if tokens.word("IS"):
-        op = "IS NOT" if tokens.word("NOT") else "IS"
-        if not tokens.word("NULL"):
-            raise tokens.fail("NULL")
-        return Comparison(left, op, None)
-    if tokens.word("NOT"):
-        if not tokens.word("IN"):
-            raise tokens.fail("IN")
-        return Comparison(left, "NOT IN", _list(tokens))
-    if tokens.word("IN"):
-        return Comparison(left, "IN", _list(tokens))
-    kind, op, _ = tokens.peek()
-    if kind == "op" or (kind == "word" and op.upper() in ("LIKE", "ILIKE")):
-        tokens.next()
-        return Comparison(left, op.upper(), _value(tokens))
-    raise tokens.fail("a comparison such as =, !=, >, LIKE or IN")
+class _Parser:
+    """Reads one filter, or one entry of order_by. `now` is the next token that nobody has taken."""
+
+    def __init__(self, text: str, names: Names, complaint: str) -> None:
+        self.names, self.complaint = names, complaint
+        self.clauses = self.values = 0
+        self._check(text)
+        self.tokens = _scan(text)
+        self.now = next(self.tokens)
+
+    def _check(self, text: str) -> None:
+        if len(text) > LENGTH:
+            raise Invalid(f"{self.complaint}: it has {len(text)} characters.", f"The limit is {LENGTH}: split it up.")
+        if bad := _NO_TEXT.search(text):
+            raise Invalid(f"{self.complaint}: the character at column {bad.start() + 1} is in no text.", "Leave it out.")
+
+    def take(self) -> _Token:
+        taken, self.now = self.now, next(self.tokens, self.now)
+        return taken
+
+    def took(self, *texts: str) -> bool:
+        """Take the next token if it is one of these words, whatever its case, or signs."""
+        found = self.now.word in texts or (self.now.kind == "punct" and self.now.text in texts)
+        if found:
+            self.take()
+        return found
+
+    def fail(self, expected: str, token: _Token | None = None) -> Invalid:
+        token = token or self.now
+        return Invalid(f"{self.complaint}: expected {expected} at column {token.column}, found {token}.")
+
+    def whole(self) -> list[Node]:
+        """The parts of the filter's outermost AND."""
+        if self.now.kind == "end":
+            return []
+        tree = self._any(0)
+        if self.now.kind != "end":
+            raise self.fail("AND or OR")
+        return tree.parts if isinstance(tree, AllOf) else [tree]
+
+    def _any(self, depth: int) -> Node:
+        parts = [self._all(depth)]
+        while self.took("OR"):
+            parts.append(self._all(depth))
+        return AnyOf(_flat(AnyOf, parts)) if len(parts) > 1 else parts[0]
+
+    def _all(self, depth: int) -> Node:
+        parts = [self._part(depth)]
+        while self.took("AND"):
+            parts.append(self._part(depth))
+        return AllOf(_flat(AllOf, parts)) if len(parts) > 1 else parts[0]
+
+    def _part(self, depth: int) -> Node:
+        start = self.now
+        if self.took("NOT"):
+            return Not(self._part(self._deeper(depth, start)))
+        if not self.took("("):
+            return self._clause()
+        inner = self._any(self._deeper(depth, start))
+        if not self.took(")"):
+            raise self.fail("AND, OR or ')'")
+        return inner
+
+    def _deeper(self, depth: int, token: _Token) -> int:
+        if depth >= NESTING:
+            raise Invalid(f"{self.complaint}: more than {NESTING} parentheses or NOTs inside of each other at column {token.column}.",
+                          "Write it flatter.")  # fmt: skip
+        return depth + 1
+
+    def _clause(self) -> Comparison:
+        left, start = self.identifier("filter"), self.now
+        self.clauses += 1
+        if self.clauses > CLAUSES:
+            raise Invalid(f"{self.complaint}: it has more than {CLAUSES} clauses.", "Use IN (…), or ask in several searches.")
+        if self.took("IS"):
+            op = "IS NOT" if self.took("NOT") else "IS"
+            if not self.took("NULL"):
+                raise self.fail("NULL")
+            return Comparison(left, op, None)
+        if self.took("NOT"):
+            if self.now.word != "IN":
+                raise self.fail("IN")
+            self.take()
+            return Comparison(left, "NOT IN", self._list(left))
+        if self.took("IN"):
+            return Comparison(left, "IN", self._list(left))
+        return self._comparison(left, start)
+
+    def _comparison(self, left: Identifier, start: _Token) -> Comparison:
+        op = start.text if start.kind == "op" else start.word
+        known = _COMPARE if self._is_number(left) else _MATCH
+        if op not in (*_COMPARE, *_MATCH):
+            raise self.fail("a comparison such as =, !=, >, LIKE or IN")
+        if op not in known:
+            what = "number" if self._is_number(left) else "text"
+            raise Invalid(f"{self.complaint}: invalid comparator '{op}' at column {start.column} for the {what} '{left.key}'.",
+                          f"Use {', '.join(known)}, IN or IS NULL.")  # fmt: skip
+        self.take()
+        at, value = self.now, self._value(left)
+        if isinstance(value, float) and math.isnan(value) and op not in ("=", "!="):
+            raise Invalid(f"{self.complaint}: nothing is less or more than NaN, at column {at.column}.", "Use = or !=.")
+        if "LIKE" in op and str(value).count("%") > WILDCARDS:
+            raise Invalid(f"{self.complaint}: the pattern at column {at.column} has more than {WILDCARDS} %.", "Use fewer.")
+        return Comparison(left, op, value)
+
+    def _is_number(self, left: Identifier) -> bool:
+        return left.kind == "metrics" or (left.kind == "attributes" and left.key in self.names.numbers)
+
+    def identifier(self, purpose: Literal["filter", "order"]) -> Identifier:
+        start = self.now
+        if start.kind not in ("word", "quoted", "tick"):
+            raise self.fail("a name such as metrics.loss")
+        self.take()
+        if start.kind == "word" and start.text.lower() in _OF and self.took("("):
+            return self._value_of(_OF[start.text.lower()])
+        if start.kind != "quoted" and self.took("."):
+            kind = _KINDS.get(_bare(start).lower())
+            if kind not in (*self.names.kinds, "attributes"):
+                raise Invalid(f"{self.complaint}: Invalid entity type '{_bare(start)[:40]}' at column {start.column}.",
+                              f"Valid are: {', '.join((*self.names.kinds, 'attributes'))}.")  # fmt: skip
+            return self._known(kind, start, purpose)
+        return self._attribute(_bare(start), start, purpose)
+
+    def _value_of(self, of: Of) -> Identifier:
+        start = self.now
+        inner = self.identifier("filter")
+        if inner.kind != "metrics" or inner.of != "last":
+            raise self.fail("a metric such as metrics.loss in the parentheses", start)
+        if not self.took(")"):
+            raise self.fail("')'")
+        return Identifier("metrics", inner.key, of)
+
+    def _known(self, kind: Kind | None, start: _Token, purpose: Literal["filter", "order"]) -> Identifier:
+        at, key = self.now, self._key()
+        if kind is None or kind == "attributes":
+            return self._attribute(key, at, purpose)
+        if kind == "datasets" and (key not in DATASET or purpose == "order"):
+            if purpose == "order":
+                raise self.fail("something that a run has one of, not a data set,", start)
+            raise Invalid(
+                f"Invalid dataset key '{key[:40]}' specified at column {at.column}.", f"Valid keys are: {', '.join(DATASET)}."
+            )
+        return Identifier(kind, key)
+
+    def _attribute(self, key: str, at: _Token, purpose: Literal["filter", "order"]) -> Identifier:
+        key = self.names.aliases.get(key, key)
+        valid = (*self.names.texts, *self.names.numbers)
+        if key not in valid:
+            what = "attribute" if purpose == "filter" else "order by"
+            raise Invalid(
+                f"{self.complaint}: Invalid {what} key '{key[:40]}' specified at column {at.column}.",
+                f"Valid keys are: {', '.join(valid)}.",
+            )
+        return Identifier("attributes", key)
+
+    def _key(self) -> str:
+        """A key: quoted, or words with dots in between, as in `tags.mlflow.runName`."""
+        if self.now.kind in ("quoted", "tick"):
+            return _bare(self.take())
+        parts = []
+        while True:
+            if self.now.kind not in ("word", "number"):
+                raise self.fail("a key")
+            parts.append(self.take().text)
+            if not self.took("."):
+                return ".".join(parts)
+
+    def _list(self, left: Identifier) -> list[str] | list[int | float]:
+        if not self.took("("):
+            raise self.fail("'('")
+        values = [self._value(left)]
+        while self.took(","):
+            if self.now.text == ")" and self.now.kind == "punct":
+                break  # MLflow reads a list as Python does, where a last comma may stand.
+            values.append(self._value(left))
+        if not self.took(")"):
+            raise self.fail("',' or ')'")
+        return values  # type: ignore[return-value]
+
+    def _value(self, left: Identifier) -> str | int | float:
+        self.values += 1
+        if self.values > VALUES:
+            raise Invalid(f"{self.complaint}: it has more than {VALUES} values.", "Ask in several searches.")
+        token, is_number = self.now, self._is_number(left)
+        value = self._number(left, token) if is_number else _text(token)
+        if value is None:
+            if token.kind == "word" and not is_number:
+                raise Invalid(f"Parameter value is either not quoted or unidentified quote types used for string value {token.text[:40]} "
+                              f"at column {token.column}.", "Put it in single quotes.")  # fmt: skip
+            expected = "Expected numeric value type for" if is_number else "Expected a quoted string value for"
+            raise Invalid(f"{expected} {left.kind.rstrip('s')} '{left.key}' at column {token.column}, found {token}.")
+        self.take()
+        return value
+
+    def _number(self, left: Identifier, token: _Token) -> int | float | None:
+        if left.kind == "metrics" and token.word.lstrip("+-") in ("NAN", "INF", "INFINITY"):
+            return float(token.text)
+        match = _NUMBER.fullmatch(token.text) if token.kind == "number" else None
+        if match is None or (match[2] and left.key != "duration"):
+            return None
+        digits = match[1]
+        number = int(digits) if digits.lstrip("+-").isdigit() and len(digits) <= 18 else float(digits)
+        return number * _SPANS[match[2] or "ms"]
 
 
-def _identifier(tokens: _Tokens) -> Identifier:
-    kind, text, _ = tokens.peek()
-    if kind not in ("word", "quoted"):
-        raise tokens.fail("a name such as metrics.loss")
-    tokens.next()
-    if kind == "word" and tokens.peek()[1] == ".":
-        tokens.next()
-        if text.lower() not in _KINDS:
-            tokens.at -= 2
-            raise tokens.fail(f"one of {', '.join(sorted(set(_KINDS.values())))} before the dot")
-        return Identifier(_KINDS[text.lower()], _key(tokens))
-    return Identifier("attributes", _bare(text))
+def _flat(kind: type[AllOf] | type[AnyOf], parts: list[Node]) -> list[Node]:
+    """(a AND b) AND c is a AND b AND c."""
+    flat: list[Node] = []
+    for part in parts:
+        flat.extend(part.parts if isinstance(part, kind) else [part])
+    return flat
 
 
-def _key(tokens: _Tokens) -> str:
-    """A key: quoted, or words with dots in between, as in `tags.mlflow.runName`."""
-    parts = []
-    while True:
-        kind, text, _ = tokens.peek()
-        if kind not in ("word", "quoted", "number"):
-            raise tokens.fail("a key")
-        tokens.next()
-        parts.append(_bare(text))
-        if tokens.peek()[1] != ".":
-            return ".".join(parts)
-        tokens.next()
+def _bare(token: _Token) -> str:
+    return token.text[1:-1] if token.kind in ("quoted", "tick") else token.text
 
 
-def _bare(text: str) -> str:
-    return text[1:-1] if text[:1] in "'\"`" else text
+def _text(token: _Token) -> str | None:
+    r"""What a quoted text says. Its own quote is written twice or behind a backslash; any other backslash is itself."""
+    if token.kind not in ("text", "quoted"):
+        return None
+    quote = token.text[0]
+    return token.text[1:-1].replace(f"\\{quote}", quote).replace(quote * 2, quote)
 
 
-def _value(tokens: _Tokens) -> str | float:
-    kind, text, _ = tokens.next()
-    if kind == "number":
-        return float(text)
-    if kind in ("text", "quoted"):
-        return re.sub(r"\\(.)", r"\1", text[1:-1])
-    tokens.at -= 1
-    raise tokens.fail("a quoted text or a number")
+def parse(text: str, names: Names, complaint: str = "Invalid clause(s) in filter string") -> list[Node]:
+    """The parts that must all be true; Invalid with the column of the first thing that is wrong, which begins with `complaint`."""
+    return _Parser(text, names, complaint).whole()
 
 
-def _list(tokens: _Tokens) -> list[str]:
-    if tokens.next()[1] != "(":
-        tokens.at -= 1
-        raise tokens.fail("'('")
-    values = [str(_value(tokens))]
-    while tokens.peek()[1] == ",":
-        tokens.next()
-        values.append(str(_value(tokens)))
-    if tokens.next()[1] != ")":
-        tokens.at -= 1
-        raise tokens.fail("')'")
-    return values
-
-
-def where(text: str, resolve: Resolver) -> ColumnElement[bool]:
-    """The condition of a whole filter; true for an empty one."""
-    return and_(true(), *(resolve(clause) for clause in parse(text)))
-
-
-def order(entries: Sequence[str]) -> list[tuple[Identifier, bool]]:
+def order(entries: Sequence[str], names: Names) -> list[tuple[Identifier, bool]]:
     """order_by entries as (identifier, ascending)."""
+    if len(entries) > ORDERS:
+        raise Invalid(f"`order_by` has {len(entries)} entries; the limit is {ORDERS}.", "Leave the last ones out.")
     result: list[tuple[Identifier, bool]] = []
     for entry in entries:
-        tokens = _Tokens(entry)
-        identifier = _identifier(tokens)
-        ascending = not tokens.word("DESC")
+        parser = _Parser(entry, names, f"Invalid order_by clause '{' '.join(entry.split())[:80]}'")
+        identifier = parser.identifier("order")
+        ascending = not parser.took("DESC")
         if ascending:
-            tokens.word("ASC")
-        if tokens.peek()[0] != "end":
-            raise Invalid(f"Invalid order_by clause '{entry}'.", "Write for example 'metrics.loss ASC'.")
+            parser.took("ASC")
+        if parser.now.kind != "end":
+            raise parser.fail("ASC, DESC or its end")
         if identifier in [seen for seen, _ in result]:
-            raise Invalid(f"`order_by` contains duplicate fields: {list(entries)}.")
+            raise Invalid(f"`order_by` contains duplicate fields: {[each[:80] for each in entries]}.")
         result.append((identifier, ascending))
     return result
 
 
-def text_condition(column: ColumnElement[Any], clause: Comparison) -> ColumnElement[bool]:
-    """A comparison of text: =, !=, LIKE, ILIKE, IN, NOT IN."""
-    op, value = clause.op, clause.value
-    if op in ("IN", "NOT IN") and isinstance(value, list):
-        return column.in_(value) if op == "IN" else column.not_in(value)
-    if not isinstance(value, str):
-        raise Invalid(f"Expected a quoted string value for '{clause.left.key}', found {value!r}.", "Put it in single quotes.")
-    if op == "=":
-        return column == value
-    if op == "!=":
-        return column != value
-    if op == "LIKE":
-        return column.op("GLOB")(_glob(value))
-    if op == "ILIKE":
-        return column.ilike(value)
-    raise Invalid(f"Invalid comparator '{op}' for the text '{clause.left.key}'.", "Use one of =, !=, LIKE, ILIKE, IN.")
-
-
-def _glob(pattern: str) -> str:
-    """LIKE with SQLite's GLOB, which minds the case."""
-    return "".join({"%": "*", "_": "?", "*": "[*]", "?": "[?]", "[": "[[]"}.get(char, char) for char in pattern)
-
-
-def number_condition(column: ColumnElement[Any], clause: Comparison) -> ColumnElement[bool]:
-    """A comparison of numbers."""
-    value = clause.value
-    if clause.op not in _NUMERIC:
-        raise Invalid(
-            f"Invalid comparator '{clause.op}' for the number '{clause.left.key}'.", f"Use one of {', '.join(sorted(_NUMERIC))}."
-        )
-    if not isinstance(value, float):
-        raise Invalid(f"Expected numeric value type for metric. Found {value!r}.", "Write a number without quotes.")
-    operator = {"=": "__eq__", "!=": "__ne__", ">": "__gt__", ">=": "__ge__", "<": "__lt__", "<=": "__le__"}[clause.op]
-    condition: ColumnElement[bool] = getattr(column, operator)(value)
-    return condition if value == value else false()
-
-
-def unknown(identifier: Identifier, names: Sequence[str]) -> Invalid:
-    return Invalid(f"Invalid attribute key '{identifier.key}' specified.", f"Valid keys are: {', '.join(names)}.")
+def identifiers(parts: Sequence[Node]) -> Iterator[Identifier]:
+    """What a filter asks about."""
+    for part in parts:
+        if isinstance(part, Comparison):
+            yield part.left
+        else:
+            yield from identifiers([part.part] if isinstance(part, Not) else part.parts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from struct import Struct as Layout
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from noria.errors import NoriaError
 from noria.store import chunks, rows
 from noria.store.chunks import CHUNK, Points
 from noria.store.schema import latest, mark, metric_chunk, metric_log
-from noria.types import number
+from noria.types import Number, number
 from noria.wire import runs as wire
 
 log = logging.getLogger("noria.store")
@@ -262,9 +262,10 @@ def _add(conn: Connection, run: int, key: str, fresh: Points) -> None:
 
 
 def _cut(conn: Connection, run: int, step: int) -> None:
-    """Remove the points at a step and after it."""
+    """Remove the points at a step and after it, but for the machine's: they count intervals, and time is not rewound."""
     met = metric_chunk.c
-    for key in conn.execute(select(met.key).where(met.run == run, met.max_step >= step).distinct()).scalars().all():
+    of_training = func.substr(met.key, 1, 7) != "system/"
+    for key in conn.execute(select(met.key).where(met.run == run, met.max_step >= step, of_training).distinct()).scalars().all():
         for each in _chunks(conn, run, key):
             if each.max_step >= step:
                 (points,) = _load(conn, [each])
@@ -386,13 +387,6 @@ def _drawn(cells: chunks.Cells, total: int) -> wire.Points:
                        numbers(cells.mins), numbers(cells.maxs), total)  # fmt: skip
 
 
-def numbers(values: chunks.Floats) -> list[Any]:
-    """A column of doubles as JSON has them."""
-    return values.tolist() if np.isfinite(values).all() else [number(value) for value in values.tolist()]
-
-
-def last(conn: Connection, runs: Sequence[int]) -> Iterator[tuple[int, str, float, int, int]]:
-    """(run, key, value, timestamp, step) of the latest point of each metric."""
-    columns = (latest.c.run, latest.c.key, latest.c.value, latest.c.timestamp, latest.c.step)
-    for run, key, value, timestamp, step in conn.execute(select(*columns).where(latest.c.run.in_(runs)).order_by(latest.c.key)):
-        yield run, key, math.nan if value is None else value, timestamp, step
+def numbers(values: chunks.Floats, named: Callable[[float], Number] = number) -> list[Any]:
+    """A column of doubles as JSON has them; `named` writes those that JSON cannot."""
+    return values.tolist() if np.isfinite(values).all() else [named(value) for value in values.tolist()]

@@ -5,27 +5,26 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from noria.errors import AlreadyExists, Invalid, NotFound
-from noria.store import filters, page, rows, runs
+from noria.store import fields, filters, logged_models, page, rows, sources
 from noria.store.experiments import now
-from noria.store.schema import alias, logged_model, model_version, model_version_tag, registered_model, registered_model_tag
-from noria.types import STAGES, Alias, ModelVersion, RegisteredModel, Stage
-from noria.wire import artifacts, limits
+from noria.store.fields import Field, Fields
+from noria.store.schema import alias, model_version, model_version_tag, registered_model, registered_model_tag
+from noria.store.sources import PROMPT_TAG
+from noria.types import STAGES, Alias, ModelVersion, RegisteredModel, Stage, Tag
+from noria.wire import limits
 from noria.wire import registry as wire
+from noria.wire.fit import missing
 
 _model, _version = registered_model, model_version
 
 
 def create(conn: Connection, request: wire.CreateModel) -> wire.Model:
-    name = request.name
-    if not name.strip() or "/" in name or ":" in name or len(name) > 256:
-        raise Invalid(
-            f"Invalid name: '{name[:80]}'. Registered model name cannot be empty, over 256 characters or contain '/' or ':'."
-        )
-    time = now()
+    name, time = limits.model_name(request.name), now()
+    tags = [_tag(each.key, each.value) for each in request.tags]
     values = {
         "name": name,
         "description": request.description,
@@ -36,12 +35,37 @@ def create(conn: Connection, request: wire.CreateModel) -> wire.Model:
     try:
         key = rows.add(conn, _model, values)
     except IntegrityError:
-        raise AlreadyExists(f"Registered Model (name={name}) already exists.", "Add a version to it instead.") from None
-    rows.upsert(conn, registered_model_tag, [{"model": key, "key": each.key, "value": each.value} for each in request.tags])
+        raise _taken(conn, name, tags) from None
+    rows.upsert(conn, registered_model_tag, [{"model": key, **each} for each in _values(tags)])
     return get(conn, wire.Name(name))
 
 
+def _taken(conn: Connection, name: str, tags: list[Tag]) -> AlreadyExists:
+    old = _is_prompt(
+        rows.pairs(conn, registered_model_tag, registered_model_tag.c.model, [(key := row(conn, name).id)]).get(key, [])
+    )
+    kinds = ["Prompt" if prompt else "Registered Model" for prompt in (old, _is_prompt(tags))]
+    if kinds[0] != kinds[1]:
+        return AlreadyExists(f"Tried to create a {kinds[1].lower()} with name {name!r}, but the name is already taken by a "
+                             f"{kinds[0].lower()}. MLflow does not allow creating a model and a prompt with the same name.")  # fmt: skip
+    return AlreadyExists(f"{kinds[1]} (name={name}) already exists.", "Add a version to it instead.")
+
+
+def _is_prompt(tags: list[Tag]) -> bool:
+    return {each.key: each.value for each in tags}.get(PROMPT_TAG, "").lower() == "true"
+
+
+def _tag(key: str, value: str) -> Tag:
+    return Tag(limits.key(key, "tag"), limits.fits(value, limits.REGISTRY_TAG_VALUE, "value"))
+
+
+def _values(tags: list[Tag]) -> list[dict[str, str]]:
+    """The last value of each key."""
+    return [{"key": key, "value": value} for key, value in {each.key: each.value for each in tags}.items()]
+
+
 def row(conn: Connection, name: str) -> Row[Any]:
+    limits.model_name(name)
     found = conn.execute(select(_model).where(_model.c.name == name)).first()
     if found is None:
         raise NotFound(f"Registered Model with name={name[:256]} not found", "`noria models list` shows the models there are.")
@@ -89,14 +113,15 @@ def _touch(conn: Connection, model: int, **values: Any) -> None:
 
 
 def rename(conn: Connection, request: wire.Rename) -> wire.Model:
-    key = row(conn, request.name).id
-    if not request.new_name.strip() or "/" in request.new_name or ":" in request.new_name:
-        raise Invalid(f"Invalid name: '{request.new_name[:80]}'. Registered model name cannot be empty or contain '/' or ':'.")
+    if not request.new_name.strip():
+        raise missing("new_name")
+    new, key = limits.model_name(request.new_name), row(conn, request.name).id
     try:
-        _touch(conn, key, name=request.new_name)
+        _touch(conn, key, name=new)
     except IntegrityError:
-        raise AlreadyExists(f"Registered Model (name={request.new_name}) already exists.", "Choose another name.") from None
-    return get(conn, wire.Name(request.new_name))
+        raise AlreadyExists(f"Registered Model (name={new}) already exists.", "Choose another name.") from None
+    conn.execute(update(_version).where(_version.c.model == key).values(last_update_time=now()))
+    return get(conn, wire.Name(new))
 
 
 def change(conn: Connection, request: wire.UpdateModel) -> wire.Model:
@@ -108,39 +133,57 @@ def remove(conn: Connection, request: wire.Name) -> None:
     conn.execute(delete(_model).where(_model.c.id == row(conn, request.name).id))
 
 
+NAMES = filters.Names(
+    texts=("name",), numbers=("creation_timestamp", "last_updated_timestamp"), aliases={"timestamp": "last_updated_timestamp"}
+)
+_ATTRIBUTES = {
+    "name": Field(_model.c.name),
+    "creation_timestamp": Field(_model.c.creation_time),
+    "last_updated_timestamp": Field(_model.c.last_update_time),
+}
+ORDERS = filters.Names(texts=("name",), numbers=("last_updated_timestamp",), aliases=NAMES.aliases)
+"""MLflow orders models by these alone, and its clients expect to be told so."""
+_PROMPT = filters.Identifier("tags", PROMPT_TAG)
+
+
 def search(conn: Connection, request: wire.Search) -> wire.Models:
     limit, start = page.size(request.max_results, 1000), page.offset(request.page_token)
-    query = select(_model).where(filters.where(request.filter, _resolve_model))
-    columns: dict[str, ColumnElement[Any]] = {
-        "name": _model.c.name, "creation_timestamp": _model.c.creation_time, "last_updated_timestamp": _model.c.last_update_time,
-        "timestamp": _model.c.last_update_time,
-    }  # fmt: skip
-    query = _order(query, request.order_by, columns).order_by(_model.c.name).offset(start).limit(limit + 1)
+    query = select(_model).where(_wanted(request.filter, NAMES, _field))
+    query = query.order_by(*_order(request.order_by, ORDERS, _field), _model.c.name).offset(start).limit(limit + 1)
     found = list(conn.execute(query))
     return wire.Models(_load(conn, found[:limit]), page.token(start + limit) if len(found) > limit else "")
 
 
-def _order(query: Any, entries: list[str], columns: dict[str, ColumnElement[Any]]) -> Any:
-    for identifier, ascending in filters.order(entries):
-        if identifier.key not in columns:
-            raise filters.unknown(identifier, list(columns))
-        query = query.order_by(columns[identifier.key].asc() if ascending else columns[identifier.key].desc())
-    return query
+def _wanted(text: str, names: filters.Names, field: Fields) -> ColumnElement[bool]:
+    """MLflow keeps its prompts among the models. They are found only by a filter that asks whether something is one."""
+    parts = filters.parse(text, names)
+    if _PROMPT not in filters.identifiers(parts):
+        parts = [*parts, filters.Comparison(_PROMPT, "!=", "true")]
+    return fields.condition(parts, field)
 
 
-def _resolve_model(clause: filters.Comparison) -> ColumnElement[bool]:
-    if clause.left.kind == "tags":
-        own = registered_model_tag
-        present = exists().where(
-            own.c.model == _model.c.id, own.c.key == clause.left.key, filters.text_condition(own.c.value, clause)
-        )
-        # MLflow hides prompts from model searches with `tags.`mlflow.prompt.is_prompt` != 'true'`, which models without the tag match.
-        return (
-            ~exists().where(own.c.model == _model.c.id, own.c.key == clause.left.key) | present if clause.op == "!=" else present
-        )
-    if clause.left.key != "name":
-        raise filters.unknown(clause.left, ["name"])
-    return filters.text_condition(_model.c.name, clause)
+def _order(entries: list[str], names: filters.Names, field: Fields) -> list[ColumnElement[Any]]:
+    return [
+        term for identifier, ascending in filters.order(entries, names) for term in field(identifier).order(ascending=ascending)
+    ]
+
+
+def _field(identifier: filters.Identifier) -> Field:
+    own = registered_model_tag.c
+    return (
+        _ATTRIBUTES[identifier.key]
+        if identifier.kind == "attributes"
+        else _tagged(identifier, own.value, own.model == _model.c.id, own.key)
+    )
+
+
+def _tagged(
+    identifier: filters.Identifier, value: ColumnElement[Any], owned: ColumnElement[bool], key: ColumnElement[Any]
+) -> Field:
+    found = (owned, key == identifier.key)
+    if identifier != _PROMPT:
+        return Field(value, found)
+    return Field(func.coalesce(select(value).where(*found).scalar_subquery(), "false"))  # A model says nothing of the kind.
 
 
 def latest(conn: Connection, request: wire.Latest) -> wire.Versions:
@@ -148,14 +191,13 @@ def latest(conn: Connection, request: wire.Latest) -> wire.Versions:
 
 
 def set_tag(conn: Connection, request: wire.SetModelTag) -> None:
-    rows.upsert(conn, registered_model_tag, [
-        {"model": row(conn, request.name).id, "key": limits.key(request.key, "tag"), "value": limits.cut(request.value, 100_000)}
-    ])  # fmt: skip
+    tag = _tag(request.key, request.value)
+    rows.upsert(conn, registered_model_tag, [{"model": row(conn, request.name).id, "key": tag.key, "value": tag.value}])
 
 
 def delete_tag(conn: Connection, request: wire.ModelTag) -> None:
-    own = registered_model_tag
-    conn.execute(delete(own).where(own.c.model == row(conn, request.name).id, own.c.key == request.key))
+    own, key = registered_model_tag, limits.key(request.key, "tag")
+    conn.execute(delete(own).where(own.c.model == row(conn, request.name).id, own.c.key == key))
 
 
 def _versions() -> Any:
@@ -165,7 +207,7 @@ def _versions() -> Any:
 def version_row(conn: Connection, name: str, version: str) -> Row[Any]:
     key = row(conn, name).id
     if not re.fullmatch(r"\d{1,18}", version):
-        raise Invalid(f"Model version must be an integer, got '{version[:40]}'.")
+        raise Invalid(f"Parameter 'version' must be an integer, got '{version[:40]}'.")
     found = conn.execute(_versions().where(_version.c.model == key, _version.c.version == int(version))).first()
     if found is None:
         raise NotFound(
@@ -194,49 +236,53 @@ def get_version(conn: Connection, request: wire.VersionKey) -> wire.Version:
 
 
 def create_version(conn: Connection, request: wire.CreateVersion) -> wire.Version:
+    limits.model_name(request.name)
+    tags = [_tag(each.key, each.value) for each in request.tags]
+    source = sources.prompt(request.source) if _is_prompt(tags) else _source(conn, request)
     owner = row(conn, request.name)
-    location = _location(conn, request)
     number = owner.last_version + 1
     values = {
-        "model": owner.id, "version": number, "stage": "None", "source": request.source, "location": location, "run_id": request.run_id,
-        "description": request.description, "user_id": "", "run_link": request.run_link, "creation_time": now(), "last_update_time": now(),
+        "model": owner.id, "version": number, "stage": "None", "source": source.uri, "location": source.location,
+        "run_id": source.run_id or request.run_id, "description": request.description, "user_id": "", "run_link": request.run_link,
+        "creation_time": now(), "last_update_time": now(),
     }  # fmt: skip
     key = rows.add(conn, _version, values)
     _touch(conn, owner.id, last_version=number)
-    rows.upsert(conn, model_version_tag, [{"version": key, "key": each.key, "value": each.value} for each in request.tags])
+    rows.upsert(conn, model_version_tag, [{"version": key, **each} for each in _values(tags)])
+    if source.model_id:
+        logged_models.register(conn, source.model_id, request.name, number)
     return get_version(conn, wire.VersionKey(request.name, str(number)))
 
 
-def _location(conn: Connection, request: wire.CreateVersion) -> str:
-    """Where the files of a source lie. A client may only name what belongs to its run, never a path on this server."""
-    source = request.source
-    bad = Invalid(
-        f"Invalid model version source: '{source[:200]}'.",
-        "Use the artifact URI of a model inside the run that run_id names, such as runs:/<run_id>/model.",
-    )
-    if ".." in source.split("/") or "\\" in source or "%" in source or "?" in source or "#" in source:
-        raise bad
-    if source.startswith("models:/m-"):
-        found = conn.execute(
-            select(logged_model.c.body).where(logged_model.c.id == source.removeprefix("models:/").split("/")[0])
-        ).scalar()
-        if found is None:
-            raise NotFound(f"There is no logged model '{source.removeprefix('models:/')}'.")
-        return source
-    if source.startswith("runs:/"):
-        run_id, _, path = source.removeprefix("runs:/").partition("/")
-        if run_id != request.run_id:
-            raise bad
-        return f"{runs.row(conn, run_id).artifact_uri}/{path}"
-    if source.startswith(artifacts.SCHEME):
-        roots = [runs.row(conn, request.run_id).artifact_uri] if request.run_id else []
-        inside_models = re.match(rf"{artifacts.SCHEME}/*\d+/models/m-\w+/artifacts", source)
-        if not inside_models and not any(source == root or source.startswith(f"{root}/") for root in roots):
-            raise bad
-        return source
-    if "://" in source and not source.startswith("file:"):
-        return source
-    raise bad
+def _source(conn: Connection, request: wire.CreateVersion) -> sources.Source:
+    place = sources.registered(request.source)
+    if place is None:
+        return sources.checked(conn, request.source, request.run_id, request.model_id)
+    found = _placed(conn, place)
+    if request.run_id and request.run_id != found.run_id:
+        raise Invalid(f"Invalid model version source: '{request.source[:200]}'. The run_id and model_id request parameters must match "
+                      "the referenced model version.")  # fmt: skip
+    return sources.Source(f"models:/{place.name}/{found.version}", found.location, found.run_id)
+
+
+def _placed(conn: Connection, place: sources.Place) -> Row[Any]:
+    """The version that a URI names by its number, its alias, its stage, or as the latest."""
+    if place.which.isdigit():
+        return version_row(conn, place.name, place.which)
+    if place.which.startswith("@"):
+        return version_row(conn, place.name, get_alias(conn, wire.AliasName(place.name, place.which[1:])).model_version.version)
+    stages = [] if place.which.lower() == "latest" else [place.which]
+    newest = max((int(each.version) for each in _latest(conn, row(conn, place.name).id, stages)), default=None)
+    if newest is None:
+        raise NotFound(
+            f"No versions of model with name '{place.name}' found", f"`noria models show {place.name}` lists what there is."
+        )
+    return version_row(conn, place.name, str(newest))
+
+
+def location(conn: Connection, name: str, version: str) -> str:
+    """Where the files of a version lie."""
+    return str(version_row(conn, name, version).location)
 
 
 def change_version(conn: Connection, request: wire.UpdateVersion) -> wire.Version:
@@ -246,7 +292,9 @@ def change_version(conn: Connection, request: wire.UpdateVersion) -> wire.Versio
 
 
 def remove_version(conn: Connection, request: wire.VersionKey) -> None:
-    conn.execute(delete(_version).where(_version.c.id == version_row(conn, request.name, request.version).id))
+    found = version_row(conn, request.name, request.version)
+    conn.execute(delete(_version).where(_version.c.id == found.id))
+    _touch(conn, found.model)
 
 
 def transition(conn: Connection, request: wire.Transition) -> wire.Version:
@@ -254,7 +302,8 @@ def transition(conn: Connection, request: wire.Transition) -> wire.Version:
     if request.archive_existing_versions:
         if stage not in ("Staging", "Production"):
             raise Invalid(
-                f"Model version transition cannot archive existing model versions because '{stage}' is not an Active stage."
+                f"Model version transition cannot archive existing model versions because '{request.stage}' is not an Active stage. "
+                "Valid stages are ['Staging', 'Production']"
             )
         others = update(_version).where(_version.c.model == found.model, _version.c.stage == stage, _version.c.id != found.id)
         conn.execute(others.values(stage="Archived", last_update_time=time))
@@ -263,63 +312,72 @@ def transition(conn: Connection, request: wire.Transition) -> wire.Version:
     return get_version(conn, wire.VersionKey(request.name, request.version))
 
 
+VERSION_NAMES = filters.Names(
+    texts=("name", "run_id", "source_path"), numbers=("version_number", "creation_timestamp", "last_updated_timestamp")
+)
+_VERSION_ATTRIBUTES = {
+    "name": Field(_model.c.name),
+    "run_id": Field(_version.c.run_id),
+    "source_path": Field(_version.c.source),
+    "version_number": Field(_version.c.version),
+    "creation_timestamp": Field(_version.c.creation_time),
+    "last_updated_timestamp": Field(_version.c.last_update_time),
+}
+
+
 def search_versions(conn: Connection, request: wire.SearchVersions) -> wire.Versions:
     limit, start = page.size(request.max_results, 200_000), page.offset(request.page_token)
-    columns: dict[str, ColumnElement[Any]] = {
-        "name": _model.c.name, "version_number": _version.c.version, "creation_timestamp": _version.c.creation_time,
-        "last_updated_timestamp": _version.c.last_update_time,
-    }  # fmt: skip
-    query = _order(_versions().where(filters.where(request.filter, _resolve_version)), request.order_by, columns)
-    query = query.order_by(_model.c.name, _version.c.version.desc()).offset(start).limit(limit + 1)
-    found = list(conn.execute(query))
+    query = _versions().where(_wanted(request.filter, VERSION_NAMES, _version_field))
+    order = _order(request.order_by or ["last_updated_timestamp DESC"], VERSION_NAMES, _version_field)
+    query = query.order_by(*order, _model.c.name, _version.c.version.desc())
+    found = list(conn.execute(query.offset(start).limit(limit + 1)))
     return wire.Versions(_load_versions(conn, found[:limit]), page.token(start + limit) if len(found) > limit else "")
 
 
-def _resolve_version(clause: filters.Comparison) -> ColumnElement[bool]:
-    if clause.left.kind == "tags":
-        own = model_version_tag
-        return exists().where(
-            own.c.version == _version.c.id, own.c.key == clause.left.key, filters.text_condition(own.c.value, clause)
-        )
-    texts: dict[str, ColumnElement[Any]] = {"name": _model.c.name, "run_id": _version.c.run_id, "source_path": _version.c.source}
-    if clause.left.key == "version_number":
-        return filters.number_condition(_version.c.version, clause)
-    if clause.left.key not in texts:
-        raise filters.unknown(clause.left, [*texts, "version_number"])
-    return filters.text_condition(texts[clause.left.key], clause)
+def _version_field(identifier: filters.Identifier) -> Field:
+    own = model_version_tag.c
+    if identifier.kind == "attributes":
+        return _VERSION_ATTRIBUTES[identifier.key]
+    return _tagged(identifier, own.value, own.version == _version.c.id, own.key)
 
 
 def download_uri(conn: Connection, request: wire.VersionKey) -> wire.Uri:
-    location = version_row(conn, request.name, request.version).location
-    return wire.Uri(location)
+    return wire.Uri(location(conn, request.name, request.version))
 
 
 def set_version_tag(conn: Connection, request: wire.SetVersionTag) -> None:
-    key = version_row(conn, request.name, request.version).id
-    rows.upsert(conn, model_version_tag, [
-        {"version": key, "key": limits.key(request.key, "tag"), "value": limits.cut(request.value, 100_000)}
-    ])  # fmt: skip
+    tag, key = _tag(request.key, request.value), version_row(conn, request.name, request.version).id
+    rows.upsert(conn, model_version_tag, [{"version": key, "key": tag.key, "value": tag.value}])
 
 
 def delete_version_tag(conn: Connection, request: wire.VersionTag) -> None:
     own, key = model_version_tag, version_row(conn, request.name, request.version).id
-    conn.execute(delete(own).where(own.c.version == key, own.c.key == request.key))
+    conn.execute(delete(own).where(own.c.version == key, own.c.key == limits.key(request.key, "tag")))
 
 
 def set_alias(conn: Connection, request: wire.SetAlias) -> None:
-    if request.alias.lower() == "latest" or re.fullmatch(r"v\d+", request.alias, re.IGNORECASE):
-        raise Invalid(f"'{request.alias}' is reserved as an alias name.", "Choose another one.")
-    limits.key(request.alias, "alias")
+    limits.alias(request.alias)
+    if request.alias.lower() == "latest":
+        raise Invalid("'latest' alias name (case insensitive) is reserved.", "Choose another one.")
+    if re.fullmatch(r"[vV]\d+", request.alias):
+        raise Invalid(f"Version alias name '{request.alias}' is reserved.", "Choose another one.")
     found = version_row(conn, request.name, request.version)
     rows.upsert(conn, alias, [{"model": found.model, "alias": request.alias, "version": found.id}])
 
 
 def delete_alias(conn: Connection, request: wire.AliasName) -> None:
+    limits.alias(request.alias)
     conn.execute(delete(alias).where(alias.c.model == row(conn, request.name).id, alias.c.alias == request.alias))
 
 
 def get_alias(conn: Connection, request: wire.AliasName) -> wire.Version:
+    limits.alias(request.alias)
     key = row(conn, request.name).id
+    if request.alias.lower() == "latest":
+        newest = _latest(conn, key)
+        if not newest:
+            raise NotFound(f"Latest version not found for model {request.name}.")
+        return wire.Version(max(newest, key=lambda each: int(each.version)))
     found = conn.execute(
         _versions().join(alias, alias.c.version == _version.c.id).where(alias.c.model == key, alias.c.alias == request.alias)
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import Column, Connection, Table, select
@@ -12,10 +12,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from noria.types import Tag
 
+T = TypeVar("T")
 CHUNK = 500
 
 
-def chunks(ids: Sequence[int]) -> Iterable[Sequence[int]]:
+def chunks(ids: Sequence[T]) -> Iterable[Sequence[T]]:
     """SQL takes a bounded number of variables."""
     return (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
 
@@ -73,12 +74,12 @@ def _statement(conn: Connection, table: Table, columns: tuple[str, ...], replace
     return _statements[key]
 
 
-def among(conn: Connection, query: str, values: Sequence[str]) -> Any:
+def among(conn: Connection, query: str, values: Sequence[str | int], order: str = "") -> Any:
     """The rows of a query whose text ends before `IN`: its text is the same for any number of values, so it is compiled once."""
     if conn.dialect.name == "postgresql":
-        return conn.exec_driver_sql(f"{query} = ANY(%s)", (list(values),))
+        return conn.exec_driver_sql(f"{query} = ANY(%s) {order}", (list(values),))
     listed = msgspec.json.encode(values).decode()
-    return conn.exec_driver_sql(f"{query} IN (SELECT value FROM json_each(?))", (listed,))  # noqa: S608 (our own text)
+    return conn.exec_driver_sql(f"{query} IN (SELECT value FROM json_each(?)) {order}", (listed,))  # noqa: S608 (our own text)
 
 
 def keep(conn: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -97,9 +98,9 @@ def upsert(conn: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) ->
     conn.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), list(rows))
 
 
-def pairs(conn: Connection, table: Table, owner: Column[Any], ids: Sequence[int]) -> dict[int, list[Tag]]:
+def pairs(conn: Connection, table: Table, owner: Column[Any], ids: Sequence[T]) -> dict[T, list[Tag]]:
     """The key-value rows of each owner, by key."""
-    found: dict[int, list[Tag]] = {}
+    found: dict[T, list[Tag]] = {}
     for chunk in chunks(ids):
         for owner_id, key, value in conn.execute(
             select(owner, table.c.key, table.c.value).where(owner.in_(chunk)).order_by(table.c.key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -9,30 +10,19 @@ from uuid import uuid4
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exists, func, not_, null, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from noria.errors import Invalid, NotFound
-from noria.store import chunks, experiments, filters, metrics, names, page, rows
+from noria.store import chunks, experiments, logged_models, metrics, names, page, rows
 from noria.store.chunks import Points
-from noria.store.schema import dataset, latest, param, run, run_model, tag
-from noria.types import (
-    DatasetInput,  # fmt: skip
-    Metric,
-    ModelInput,
-    ModelOutput,
-    Param,
-    Run,
-    RunData,
-    RunInfo,
-    RunInputs,
-    RunOutputs,
-    RunStatus,
-    number,
-)
+from noria.store.run_load import info, load, read_dataset
+from noria.store.schema import dataset, param, run, run_model, tag
+from noria.types import DatasetInput, Metric, ModelOutput, RunStatus, clamped, number
 from noria.wire import limits
 from noria.wire import runs as wire
+from noria.wire.fit import missing
 
-NAME_TAG = "mlflow.runName"
+NAME_TAG, CONTEXT_TAG, HISTORY_TAG = "mlflow.runName", "mlflow.data.context", "mlflow.log-model.history"
 _BULK_RUNS, _SAMPLES = 100, 2500
 
 
@@ -43,12 +33,7 @@ def create(conn: Connection, request: wire.Create) -> wire.Got:
             "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with different values "
             f"(run_name='{request.run_name}', mlflow.runName='{tags[NAME_TAG]}')."
         )
-    owner = experiments.row(conn, request.experiment_id)
-    if owner.lifecycle_stage != "active":
-        raise Invalid(
-            f"The experiment {request.experiment_id} must be in the 'active' state. Current state is deleted.",
-            "Restore it first.",
-        )
+    owner = experiments.active(conn, request.experiment_id or "0")
     name = request.run_name or tags.get(NAME_TAG, "")
     uuid = insert_run(conn, uuid4().hex, owner.id, name, request.user_id, request.start_time, tags)
     return get(conn, wire.Get(uuid))
@@ -69,7 +54,7 @@ def insert_run(
     name = name or names.make()
     values = {
         "uuid": uuid, "experiment": experiment_id, "name": name, "user_id": user, "status": status, "start_time": start_time,
-        "artifact_uri": f"{owner.artifact_location}/{uuid}/artifacts", "lifecycle_stage": "active",
+        "artifact_uri": experiments.below(owner.artifact_location, uuid, "artifacts"), "lifecycle_stage": "active",
     }  # fmt: skip
     key = rows.add(conn, run, values)
     put_tags(conn, key, {**tags, NAME_TAG: name})
@@ -79,9 +64,7 @@ def insert_run(
 def row(conn: Connection, uuid: str, *, active: bool = False) -> Row[Any]:
     """The run's row; NotFound without one, Invalid if it is deleted and `active` is asked for."""
     if not uuid:
-        raise Invalid(
-            "Missing value for required parameter 'run_id'. See the API docs for more information about request parameters."
-        )
+        raise missing("run_id")
     found = conn.execute(select(run).where(run.c.uuid == uuid)).first()
     if found is None:
         raise NotFound(f"Run with id={uuid[:64]} not found", "`noria runs list` shows the runs there are.")
@@ -97,7 +80,7 @@ def active(conn: Connection, uuids: Iterable[str]) -> list[tuple[str, int]]:
 
 
 def get(conn: Connection, request: wire.Get) -> wire.Got:
-    return wire.Got(load(conn, [row(conn, request.run_id or request.run_uuid)])[0])
+    return wire.Got(load(conn, [row(conn, request.run_id or request.run_uuid).id])[0])
 
 
 def resolve(conn: Connection, request: wire.Resolve) -> wire.Got:
@@ -110,51 +93,7 @@ def resolve(conn: Connection, request: wire.Resolve) -> wire.Got:
         raise NotFound(f"There is no run '{request.prefix[:64]}'.", "`noria runs list` shows the runs there are.")
     if len(found) > 1:
         raise Invalid(f"More than one run begins with or is named '{request.prefix}'.", "Write more of its id.")
-    return wire.Got(load(conn, found)[0])
-
-
-def load(conn: Connection, found: Sequence[Row[Any]]) -> list[Run]:
-    """Whole runs, in the order given; a fixed number of queries however many."""
-    keys = [each.id for each in found]
-    values: dict[int, list[Metric]] = {}
-    for chunk in rows.chunks(keys):
-        for key, name, value, timestamp, step in metrics.last(conn, chunk):
-            values.setdefault(key, []).append(Metric(name, number(value), timestamp, step))
-    params = rows.pairs(conn, param, param.c.run, keys)
-    tags = rows.pairs(conn, tag, tag.c.run, keys)
-    inputs, outputs = _links(conn, keys)
-    return [
-        Run(
-            _info(each),
-            RunData(values.get(each.id, []), [Param(p.key, p.value) for p in params.get(each.id, [])], tags.get(each.id, [])),
-            inputs.get(each.id, RunInputs()),
-            outputs.get(each.id, RunOutputs()),
-        )
-        for each in found
-    ]
-
-
-def _info(each: Row[Any]) -> RunInfo:
-    return RunInfo(
-        each.uuid, each.uuid, each.name, str(each.experiment), each.user_id, each.status, each.start_time, each.artifact_uri,
-        each.lifecycle_stage, UNSET if each.end_time is None else each.end_time)  # fmt: skip
-
-
-def _links(conn: Connection, keys: list[int]) -> tuple[dict[int, RunInputs], dict[int, RunOutputs]]:
-    """Data sets and models that runs read, and models that they wrote."""
-    data: dict[int, list[DatasetInput]] = {}
-    read: dict[int, list[ModelInput]] = {}
-    written: dict[int, list[ModelOutput]] = {}
-    for chunk in rows.chunks(keys):
-        for key, body in conn.execute(select(dataset.c.run, dataset.c.body).where(dataset.c.run.in_(chunk))):
-            data.setdefault(key, []).append(msgspec.json.decode(body, type=DatasetInput))
-        for each in conn.execute(select(run_model).where(run_model.c.run.in_(chunk))):
-            if each.direction == "input":
-                read.setdefault(each.run, []).append(ModelInput(each.model_id))
-            else:
-                written.setdefault(each.run, []).append(ModelOutput(each.model_id, each.step))
-    inputs = {key: RunInputs(data.get(key, []), read.get(key, [])) for key in data.keys() | read.keys()}
-    return inputs, {key: RunOutputs(models) for key, models in written.items()}
+    return wire.Got(load(conn, [found[0].id])[0])
 
 
 def change(conn: Connection, request: wire.Update) -> wire.Updated:
@@ -169,7 +108,7 @@ def change(conn: Connection, request: wire.Update) -> wire.Updated:
         conn.execute(update(run).where(run.c.id == key).values(values))
     if request.run_name:
         put_tags(conn, key, {NAME_TAG: request.run_name})
-    return wire.Updated(_info(row(conn, uuid)))
+    return wire.Updated(info(row(conn, uuid)))
 
 
 def finish(conn: Connection, uuid: str, status: RunStatus, end_time: int) -> None:
@@ -197,6 +136,8 @@ def restore(conn: Connection, request: wire.Get) -> None:
 
 
 def put_tags(conn: Connection, key: int, tags: dict[str, str]) -> None:
+    """Set tags; the run's name follows its tag, and is never empty."""
+    tags = {name: value for name, value in tags.items() if name != NAME_TAG or value}
     rows.upsert(
         conn, tag, [{"run": key, "key": name, "value": limits.cut(value, limits.TAG_VALUE)} for name, value in tags.items()]
     )
@@ -208,13 +149,20 @@ def put_params(conn: Connection, uuid: str, key: int, params: dict[str, str]) ->
     """Params are written once: the same value again is fine, another one is Invalid."""
     fresh = {name: limits.cut(value, limits.PARAM_VALUE) for name, value in params.items()}
     rows.keep(conn, param, [{"run": key, "key": name, "value": value} for name, value in fresh.items()])
-    kept = conn.execute(select(param.c.key, param.c.value).where(param.c.run == key, param.c.key.in_(fresh)))
-    for name, value in kept:
-        if value != fresh[name]:
-            raise Invalid(
-                f"Changing param values is not allowed. Param with key='{name}' was already logged with value='{value}' for run "
-                f"ID='{uuid}'. Attempted logging new value '{fresh[name]}'."
-            )
+    found = conn.execute(select(param.c.key, param.c.value).where(param.c.run == key, param.c.key.in_(fresh)))
+    kept = {each.key: each.value for each in found}
+    other = [{"key": k, "old_value": kept[k], "new_value": v} for k, v in fresh.items() if kept.get(k, v) != v]
+    if other:
+        raise _changed(uuid, other)
+
+
+def _changed(uuid: str, other: list[dict[str, str]]) -> Invalid:
+    start = "Changing param values is not allowed."
+    if len(other) > 1:
+        return Invalid(f"{start} Params were already logged='{other}' for run ID='{uuid}'.", "Start a new run for them.")
+    (one,) = other
+    return Invalid(f"{start} Param with key='{one['key']}' was already logged with value='{one['old_value']}' for run "
+                   f"ID='{uuid}'. Attempted logging new value '{one['new_value']}'.", "Start a new run for it.")  # fmt: skip
 
 
 def keep_params(conn: Connection, key: int, params: dict[str, str]) -> None:
@@ -227,11 +175,10 @@ def keep_params(conn: Connection, key: int, params: dict[str, str]) -> None:
 def packed(request: wire.LogBatch | wire.LogMetric) -> metrics.Append | None:
     """A request that has metrics alone, as the store takes them all at once; None for any other."""
     if isinstance(request, wire.LogMetric):
-        point = Metric(request.key, request.value, request.timestamp, request.step)
-        return _append_of(request.run_id or request.run_uuid, [point])
-    if request.params or request.tags or not request.metrics:
+        return None if request.model_id else _append_of(request.run_id or request.run_uuid, [_point(request)])
+    if request.params or request.tags or not request.metrics or [each for each in request.metrics if each.model_id]:
         return None
-    _check_sizes(request)
+    _check_batch(request)
     return _append_of(request.run_id, request.metrics)
 
 
@@ -239,15 +186,21 @@ _good: set[str] = set()
 """Names of metrics that were found to be good: the same few come over and over."""
 
 
+def check_names(names: Iterable[str]) -> None:
+    """Invalid for a name that a metric may not have."""
+    fresh = set(names) - _good
+    for name in fresh:
+        limits.key(name)
+    if len(_good) > 100_000:
+        _good.clear()
+    _good.update(fresh)
+
+
 def _append_of(uuid: str, points: list[Metric]) -> metrics.Append:
     names = [each.key for each in points]
-    fresh = set(names) - _good
-    if fresh:
-        for name in names:
-            limits.key(name)
-        if len(_good) > 100_000:
-            _good.clear()
-        _good.update(fresh)
+    if not _good.issuperset(names):
+        _blame(points)
+        check_names(names)
     values: list[Any] = [each.value for each in points]
     times, steps = [each.timestamp for each in points], [each.step for each in points]
     try:
@@ -259,16 +212,34 @@ def _append_of(uuid: str, points: list[Metric]) -> metrics.Append:
         raise Invalid(
             "Invalid value for parameter 'metrics' supplied: a timestamp or step is not in the range of 64 bits."
         ) from None
+    if min(times) < 0:
+        _blame(points)
     return metrics.Append(uuid, "\n".join(names), body)
 
 
+def _blame(points: list[Metric]) -> None:
+    """Say which point of a batch is wrong, if one is."""
+    for place, each in enumerate(points):
+        limits.key(each.key, path=f"metrics[{place}].name")
+        limits.moment(each.timestamp, each.key, each.value, f"metrics[{place}].timestamp")
+
+
 def log_metric(conn: Connection, request: wire.LogMetric) -> None:
-    _log(conn, packed(request))
+    uuid, point = request.run_id or request.run_uuid, _point(request)
+    _log(conn, _append_of(uuid, [point]))
+    logged_models.keep_metrics(conn, uuid, [point])
 
 
-def _log(conn: Connection, batch: metrics.Append | None) -> None:
-    if batch is not None:
-        metrics.insert(conn, [(row(conn, batch.uuid, active=True).id, batch.names, batch.body)])
+def _point(request: wire.LogMetric) -> Metric:
+    if request.key not in _good:
+        limits.key(request.key)
+    limits.moment(request.timestamp, request.key, request.value)
+    return Metric(request.key, number(request.value), request.timestamp, request.step, request.dataset_name,
+                  request.dataset_digest, request.model_id)  # fmt: skip
+
+
+def _log(conn: Connection, batch: metrics.Append) -> None:
+    metrics.insert(conn, [(row(conn, batch.uuid, active=True).id, batch.names, batch.body)])
 
 
 def log_param(conn: Connection, request: wire.LogParam) -> None:
@@ -295,41 +266,65 @@ def log_batch(conn: Connection, request: wire.LogBatch) -> None:
         put_params(conn, request.run_id, key, {each.key: each.value for each in request.params})
     if request.tags:
         put_tags(conn, key, {each.key: each.value for each in request.tags})
-    _log(conn, batch)
-
-
-def _check_sizes(request: wire.LogBatch) -> None:
-    sizes = {"metrics": len(request.metrics), "params": len(request.params), "tags": len(request.tags)}
-    for what, size in sizes.items():
-        if size > limits.BATCH[what]:
-            raise Invalid(f"A batch logging request can contain at most {limits.BATCH[what]} {what}. Got {size} {what}.",
-                          "Split the batch up.")  # fmt: skip
-    total = sum(sizes.values())
-    if total > limits.BATCH_TOTAL:
-        raise Invalid(
-            f"A batch logging request can contain at most {limits.BATCH_TOTAL} metrics, params, and tags in total. Got {total}."
-        )
+    if batch is not None:
+        _log(conn, batch)
+        logged_models.keep_metrics(conn, request.run_id, request.metrics)
 
 
 def _check_batch(request: wire.LogBatch) -> None:
-    _check_sizes(request)
-    for param_ in request.params:
-        limits.key(param_.key, "param")
-    for tag_ in request.tags:
-        limits.key(tag_.key, "tag")
-    keys = [each.key for each in request.params]
-    if len(set(keys)) != len(keys):
-        twice = sorted({key for key in keys if keys.count(key) > 1})
-        raise Invalid(
-            f"Duplicate parameter keys have been submitted: {twice}.",
-            "Please ensure the request contains only one param value per param key.",
-        )
+    limits.run_id(request.run_id)
+    limits.sizes(metrics=len(request.metrics), params=len(request.params), tags=len(request.tags))
+    limits.once([each.key for each in request.params])
+    for place, each in enumerate(request.params):
+        limits.key(each.key, "param", f"params[{place}].key")
+    for place, label in enumerate(request.tags):
+        limits.key(label.key, "tag", f"tags[{place}].key")
+
+
+def log_model(conn: Connection, request: wire.LogModel) -> None:
+    """The run's tag lists its models, each by what tells it from others."""
+    key = row(conn, request.run_id, active=True).id
+    try:
+        model = json.loads(request.model_json)
+    except (ValueError, RecursionError):
+        raise Invalid(f"Malformed model info. \n {request.model_json[:200]} \n is not a valid JSON.") from None
+    lacking = {"artifact_path", "flavors", "utc_time_created", "run_id"} - set(model if isinstance(model, dict) else ())
+    if lacking:
+        raise Invalid(f"Model json is missing mandatory fields: {sorted(lacking)}")
+    flavors = model["flavors"].items() if isinstance(model["flavors"], dict) else ()
+    entry = {name: model[name] for name in ("run_id", "utc_time_created", "artifact_path", "model_uuid") if name in model}
+    entry["flavors"] = {name: _without_config(flavor) for name, flavor in flavors}
+    kept = conn.execute(select(tag.c.value).where(tag.c.run == key, tag.c.key == HISTORY_TAG)).scalar()
+    put_tags(conn, key, {HISTORY_TAG: json.dumps([*_listed(kept), entry])})
+
+
+def _without_config(flavor: object) -> object:
+    return {key: value for key, value in flavor.items() if key != "config"} if isinstance(flavor, dict) else flavor
+
+
+def _listed(text: str | None) -> list[Any]:
+    """The models that a tag lists; none if it was cut, as long ones are."""
+    try:
+        return list(json.loads(text or "[]"))
+    except (ValueError, TypeError):
+        return []
 
 
 def log_inputs(conn: Connection, request: wire.LogInputs) -> None:
-    key = row(conn, request.run_id, active=True).id
-    put_datasets(conn, key, request.datasets)
-    _put_models(conn, key, "input", [ModelOutput(each.model_id) for each in request.models])
+    limits.run_id(request.run_id)
+    for each in request.datasets:
+        _check_dataset(each)
+    found = row(conn, request.run_id, active=True)
+    put_datasets(conn, found.id, request.datasets)
+    _put_models(conn, found.id, "input", [ModelOutput(each.model_id) for each in request.models])
+
+
+def _check_dataset(entry: DatasetInput) -> None:
+    for name, limit in limits.DATASET.items():
+        limits.fits(getattr(entry.dataset, name), limit, name)
+    for each in entry.tags:
+        limits.fits(each.key, limits.INPUT_TAG_KEY, "key")
+        limits.fits(each.value, limits.INPUT_TAG_VALUE, "value")
 
 
 def log_outputs(conn: Connection, request: wire.LogOutputs) -> None:
@@ -337,9 +332,22 @@ def log_outputs(conn: Connection, request: wire.LogOutputs) -> None:
 
 
 def put_datasets(conn: Connection, key: int, datasets: list[DatasetInput]) -> None:
-    rows.upsert(conn, dataset, [
-        {"run": key, "name": each.dataset.name, "digest": each.dataset.digest, "body": msgspec.json.encode(each)} for each in datasets
-    ])  # fmt: skip
+    """What a run reads. A name and a digest mean one data set in an experiment: what was said of it first stands."""
+    experiment = select(run.c.experiment).where(run.c.id == key).scalar_subquery()
+    other = run.alias()
+    for each in datasets:
+        name, digest = each.dataset.name, each.dataset.digest
+        known = select(dataset.c.run, dataset.c.body).join(other, dataset.c.run == other.c.id)
+        known = known.where(other.c.experiment == experiment, dataset.c.name == name, dataset.c.digest == digest)
+        first = conn.execute(known.order_by(dataset.c.run != key).limit(1)).first()
+        if first is None or first.run != key:
+            same = each.dataset if first is None else read_dataset(first.body).dataset
+            body = msgspec.json.encode(DatasetInput(same, each.tags))
+            conn.execute(insert(dataset).values(run=key, name=name, digest=digest, context=_context(each), body=body))
+
+
+def _context(data: DatasetInput) -> str | None:
+    return next((each.value for each in data.tags if each.key == CONTEXT_TAG), None)
 
 
 def _put_models(conn: Connection, key: int, direction: str, models: list[ModelOutput]) -> None:
@@ -350,14 +358,14 @@ def _put_models(conn: Connection, key: int, direction: str, models: list[ModelOu
 
 def get_history(conn: Connection, request: wire.GetHistory) -> wire.History:
     start = page.offset(request.page_token)
-    size = page.size(request.max_results, 25_000) if request.max_results else 2**31
+    size = 2**31 if request.max_results is UNSET else page.size(request.max_results, 25_000)
     key = row(conn, request.run_id or request.run_uuid).id
     points, more = metrics.history(conn, key, request.metric_key, start, size)
     return wire.History(_metrics(request.metric_key, points), page.token(start + size) if more else "")
 
 
 def _metrics(key: str, points: Points) -> list[Metric]:
-    columns = metrics.numbers(points.values), points.times.tolist(), points.steps.tolist()
+    columns = metrics.numbers(points.values, clamped), points.times.tolist(), points.steps.tolist()
     return [Metric(key, value, time, step) for value, time, step in zip(*columns, strict=True)]
 
 
@@ -368,6 +376,8 @@ def get_bulk(conn: Connection, request: wire.GetBulk) -> wire.Bulk:
         raise Invalid(
             f"GetMetricHistoryBulk request cannot specify more than {_BULK_RUNS} run_ids. Received {len(request.run_id)} run_ids."
         )
+    if not request.metric_key:
+        raise Invalid("GetMetricHistoryBulk request must specify a metric_key.")
     found: list[wire.OfRun] = []
     for uuid in sorted(set(request.run_id)):
         left = min(request.max_results, 25_000) - len(found)
@@ -380,9 +390,7 @@ def get_bulk(conn: Connection, request: wire.GetBulk) -> wire.Bulk:
 def get_interval(conn: Connection, request: wire.GetInterval) -> wire.Bulk:
     low, high = request.start_step, request.end_step
     if not request.run_ids:
-        raise Invalid(
-            "Missing value for required parameter 'run_ids'. See the API docs for more information about request parameters."
-        )
+        raise missing("run_ids")
     if len(request.run_ids) > _BULK_RUNS:
         raise Invalid(
             f"GetMetricHistoryBulkInterval request must specify at most {_BULK_RUNS} run_ids. Received {len(request.run_ids)} run_ids."
@@ -403,89 +411,9 @@ def get_interval(conn: Connection, request: wire.GetInterval) -> wire.Bulk:
 
 
 def _of_run(key: str, points: Points, uuid: str) -> list[wire.OfRun]:
-    columns = metrics.numbers(points.values), points.times.tolist(), points.steps.tolist()
+    columns = metrics.numbers(points.values, clamped), points.times.tolist(), points.steps.tolist()
     return [wire.OfRun(key, value, time, step, uuid) for value, time, step in zip(*columns, strict=True)]
 
 
 def curve(conn: Connection, request: wire.Curve) -> wire.Points:
     return metrics.curve(conn, row(conn, request.run_id).id, request)
-
-
-def search(conn: Connection, request: wire.Search) -> wire.Found:
-    limit, start = page.size(request.max_results, 50_000), page.offset(request.page_token)
-    ids = [experiments.number(each) for each in request.experiment_ids]
-    query = select(run).where(run.c.experiment.in_(ids), filters.where(request.filter, _resolve))
-    if request.run_view_type != "ALL":
-        query = query.where(run.c.lifecycle_stage == ("active" if request.run_view_type == "ACTIVE_ONLY" else "deleted"))
-    query = _ordered(query, request.order_by).offset(start).limit(limit + 1)
-    found = conn.execute(query).all()
-    return wire.Found(load(conn, found[:limit]), page.token(start + limit) if len(found) > limit else "")
-
-
-_TEXT = {
-    "run_id": run.c.uuid,
-    "run_name": run.c.name,
-    "status": run.c.status,
-    "user_id": run.c.user_id,
-    "artifact_uri": run.c.artifact_uri,
-}
-_TIME = {"start_time": run.c.start_time, "created": run.c.start_time, "end_time": run.c.end_time}
-_ALIASES = {"Run name": "run_name", "run name": "run_name", "Run Name": "run_name", "Created": "start_time", "Status": "status"}
-_PAIRS = {"params": param, "tags": tag}
-
-
-def _column(identifier: filters.Identifier) -> ColumnElement[Any]:
-    name = _ALIASES.get(identifier.key, identifier.key)
-    columns: dict[str, ColumnElement[Any]] = {**_TEXT, **_TIME}
-    if name not in columns:
-        raise filters.unknown(identifier, list(columns))
-    return columns[name]
-
-
-def _resolve(clause: filters.Comparison) -> ColumnElement[bool]:
-    kind, key = clause.left.kind, clause.left.key
-    if kind == "metrics":
-        return exists().where(latest.c.run == run.c.id, latest.c.key == key, filters.number_condition(latest.c.value, clause))
-    if kind in _PAIRS:
-        table = _PAIRS[kind]
-        present = and_(table.c.run == run.c.id, table.c.key == key)
-        if clause.op in ("IS", "IS NOT"):
-            return not_(exists().where(present)) if clause.op == "IS" else exists().where(present)
-        return exists().where(present, filters.text_condition(table.c.value, clause))
-    if kind == "datasets":
-        return _dataset_condition(clause)
-    column = _column(clause.left)
-    numeric = _ALIASES.get(key, key) in _TIME
-    return filters.number_condition(column, clause) if numeric else filters.text_condition(column, clause)
-
-
-def _dataset_condition(clause: filters.Comparison) -> ColumnElement[bool]:
-    columns: dict[str, ColumnElement[Any]] = {
-        "name": dataset.c.name,
-        "digest": dataset.c.digest,
-        "context": func.json_extract(dataset.c.body, "$.tags[0].value"),
-    }
-    if clause.left.key not in columns:
-        raise filters.unknown(clause.left, list(columns))
-    return exists().where(dataset.c.run == run.c.id, filters.text_condition(columns[clause.left.key], clause))
-
-
-def _ordered(query: Select[Any], entries: list[str]) -> Select[Any]:
-    """Missing values come last in either direction; of metrics, NaN just before them. Ties: newest first."""
-    for identifier, ascending in filters.order(entries):
-        if identifier.kind == "metrics":
-            own = latest.alias()
-            query = query.outerjoin(own, and_(own.c.run == run.c.id, own.c.key == identifier.key))
-            query = query.order_by(own.c.run.is_(null()), own.c.value.is_(null()))
-            column: ColumnElement[Any] = own.c.value
-        elif identifier.kind in _PAIRS:
-            pair = _PAIRS[identifier.kind].alias()
-            query = query.outerjoin(pair, and_(pair.c.run == run.c.id, pair.c.key == identifier.key)).order_by(
-                pair.c.run.is_(null())
-            )
-            column = pair.c.value
-        else:
-            column = _column(identifier)
-            query = query.order_by(column.is_(null()))
-        query = query.order_by(column.asc() if ascending else column.desc())
-    return query.order_by(run.c.start_time.desc(), run.c.uuid)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, UniqueConstraint
+from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, UniqueConstraint, text
 from sqlalchemy import Text as _Text
 
 HEAD = "0002"
@@ -55,10 +55,17 @@ run = Table(
     Index("run_by_time", "experiment", "lifecycle_stage", "start_time"),
 )  # fmt: skip
 
-param = Table(
-    "param", metadata, _run(), _key(), _value(), Index("param_by_value", "key", "value", "run"), sqlite_with_rowid=False
-)
-tag = Table("tag", metadata, _run(), _key(), _value(), Index("tag_by_value", "key", "value", "run"), sqlite_with_rowid=False)
+BEGINNING = 250
+"""Characters of a value that PostgreSQL's indexes have; they hold no long texts."""
+
+
+def _by_value(name: str) -> tuple[Index, Index]:
+    beginning = text(f"substr(value, 1, {BEGINNING})")
+    return (Index(name, "key", "value", "run").ddl_if("sqlite"), Index(name, "key", beginning, "run").ddl_if("postgresql"))
+
+
+param = Table("param", metadata, _run(), _key(), _value(), *_by_value("param_by_value"), sqlite_with_rowid=False)
+tag = Table("tag", metadata, _run(), _key(), _value(), *_by_value("tag_by_value"), sqlite_with_rowid=False)
 
 # The hot log: one row for each batch received, in order of arrival. `names` are its metrics, one on a line, and `body` holds
 # their values, timestamps and steps (see metrics.pack). A row with `rewind` set supersedes earlier points of its run at that
@@ -113,6 +120,8 @@ dataset = Table(
     Column("name", Text, primary_key=True),
     Column("digest", Text, primary_key=True),
     Column("body", LargeBinary, nullable=False),
+    Column("context", Text),
+    Index("dataset_by_name", "name", "digest"),
 )  # fmt: skip
 
 spool = Table(
@@ -128,8 +137,33 @@ logged_model = Table(
     Column("experiment", ForeignKey("experiment.id"), nullable=False),
     Column("run", Text, nullable=False),
     Column("name", Text, nullable=False),
-    Column("body", LargeBinary, nullable=False),
-    Index("logged_model_by_experiment", "experiment"),
+    Column("model_type", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("artifact_uri", Text, nullable=False),
+    Column("creation_time", BigInteger, nullable=False),
+    Column("last_update_time", BigInteger, nullable=False),
+    Column("lifecycle_stage", Text, nullable=False),
+    Index("logged_model_by_experiment", "experiment", "lifecycle_stage", "creation_time"),
+)  # fmt: skip
+
+
+def _model() -> Column[str]:
+    return Column("model", ForeignKey("logged_model.id", ondelete="CASCADE"), primary_key=True)
+
+
+logged_model_tag = Table("logged_model_tag", metadata, _model(), _key(), _value())
+logged_model_param = Table("logged_model_param", metadata, _model(), _key(), _value())
+
+# Points that say something about a model, beside those of the run that measured them (uuid `run`); NaN is NULL.
+logged_model_metric = Table(
+    "logged_model_metric", metadata,
+    _model(), _key(),
+    Column("timestamp", BigInteger, primary_key=True),
+    Column("step", BigInteger, primary_key=True),
+    Column("run", Text, primary_key=True),
+    Column("dataset_name", Text, primary_key=True),
+    Column("dataset_digest", Text, primary_key=True),
+    Column("value", Double),
 )  # fmt: skip
 
 run_model = Table(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any, Generic, Literal, TypeVar
+import zlib
+from functools import cache
+from typing import Any, Generic, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import Struct
 
-from noria.errors import Invalid
+from noria.errors import Invalid, TooLarge
+from noria.wire.fit import aliases, fit, parse
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -49,46 +51,47 @@ def encode(endpoint: Endpoint[Any, Any], value: object) -> bytes:
 
 
 def decode(kind: type[Q], body: bytes, codec: str = "json") -> Q:
-    """A body as a Struct. Numbers may come as text and 1.0 as 1, as MLflow takes them; bare NaN and Infinity are understood.
-
-    Raises Invalid with the place in the body.
-    """
-    try:
-        if codec == "msgpack":
+    """A body as a Struct, read as MLflow reads one (see fit). Raises Invalid with the place in the body."""
+    if codec == "msgpack":
+        try:
             return msgspec.msgpack.decode(body, type=kind)
-        return msgspec.json.decode(body or b"{}", type=kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise Invalid(_sentence(error)) from None
-    except msgspec.DecodeError as error:
-        return _decode_bare(kind, body, error)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise Invalid(f"The body is not what was expected: {error}.", "Use the same release on both sides.") from None
+    decoder, unusual = _decoder(cast(Any, kind))
+    if not (b"\\" in body and rb"\u0000" in body) and not [mark for mark in unusual if mark in body]:
+        try:
+            return decoder.decode(body or b"{}")  # type: ignore[no-any-return]
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            pass  # The patient reading finds out what is wrong, if anything is.
+    return fit(kind, parse(body))
 
 
-def _decode_bare(kind: type[Q], body: bytes, first: msgspec.DecodeError) -> Q:
-    # msgspec refuses bare NaN, which the json module of other clients writes.
+@cache
+def _decoder(kind: Any) -> tuple[msgspec.json.Decoder[Any], tuple[bytes, ...]]:
+    """The fast decoder, and the names that must not be in a body for it, because it would pass them over."""
+    return msgspec.json.Decoder(kind, strict=False), tuple(aliases(kind))
+
+
+def unpacked(body: bytes, encoding: str, limit: int) -> bytes:
+    """A body as it was before its Content-Encoding; TooLarge before it is over `limit` bytes, so that no small body becomes a large one."""
+    if encoding in ("", "identity"):
+        return body
+    if encoding != "gzip":
+        raise Invalid(
+            f"The body's Content-Encoding is '{encoding[:40]}', which this server does not read.", "Send gzip, or none."
+        )
+    stream = zlib.decompressobj(wbits=31)
     try:
-        return msgspec.convert(json.loads(body), kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise Invalid(_sentence(error)) from None
-    except (ValueError, RecursionError):
-        raise Invalid(f"The body is not valid JSON: {first}.", "Send a JSON object.") from None
+        found = stream.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise Invalid(f"The body is not gzip, as its Content-Encoding says ({error}).", "Leave that header out.") from None
+    if len(found) > limit:
+        raise TooLarge(f"The request's body is over {limit >> 20} MiB when unpacked.", "Split it up.")
+    if not stream.eof or stream.unused_data:
+        raise Invalid("The gzip body is not one whole stream.", "Send it again.")
+    return found
 
 
 def convert(kind: type[Q], values: dict[str, object]) -> Q:
     """Query parameters as a Struct."""
-    try:
-        return msgspec.convert(values, kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise Invalid(_sentence(error)) from None
-
-
-def _sentence(error: msgspec.ValidationError) -> str:
-    """MLflow's wording, which its own clients and tests match."""
-    text = str(error)
-    missing = re.match(r"Object missing required field `(\w+)`(?: - at `\$\.?(.*)`)?", text)
-    if missing:
-        name = ".".join(part for part in (missing[2], missing[1]) if part)
-        return (f"Missing value for required parameter '{name}'. See the API docs for more information about request "
-                "parameters.")  # fmt: skip
-    what, _, where = text.partition(" - at `$")
-    name = where.rstrip("`").lstrip(".") or "request body"
-    return f"Invalid value for parameter '{name}' supplied: {what}."
+    return fit(kind, values)

@@ -6,14 +6,14 @@ from typing import Literal
 
 from msgspec import Struct
 
-from noria.types import Experiment, Tag
+from noria.types import Experiment, Int, Name, Tag
 from noria.wire.endpoint import MLFLOW, Empty, Endpoint
 
 ViewType = Literal["ACTIVE_ONLY", "DELETED_ONLY", "ALL"]
 
 
 class Create(Struct, frozen=True):
-    name: str
+    name: Name
     artifact_location: str = ""
     tags: list[Tag] = []
 
@@ -23,11 +23,11 @@ class Created(Struct, frozen=True):
 
 
 class Get(Struct, frozen=True):
-    experiment_id: str
+    experiment_id: Name
 
 
 class GetByName(Struct, frozen=True):
-    experiment_name: str
+    experiment_name: Name
 
 
 class Got(Struct, frozen=True):
@@ -35,7 +35,7 @@ class Got(Struct, frozen=True):
 
 
 class Search(Struct, frozen=True):
-    max_results: int
+    max_results: Int = 0
     page_token: str = ""
     filter: str = ""
     order_by: list[str] = []
@@ -48,19 +48,36 @@ class Found(Struct, frozen=True, omit_defaults=True):
 
 
 class Update(Struct, frozen=True):
-    experiment_id: str
-    new_name: str = ""
+    experiment_id: Name
+    new_name: Name
 
 
 class SetTag(Struct, frozen=True):
-    experiment_id: str
-    key: str
+    experiment_id: Name
+    key: Name
     value: str = ""
 
 
 class DeleteTag(Struct, frozen=True):
+    experiment_id: Name
+    key: Name
+
+
+class SearchDatasets(Struct, frozen=True):
+    experiment_ids: list[str] = []
+
+
+class DatasetSummary(Struct, frozen=True, omit_defaults=True):
+    """A data set that a run of this experiment read, and what for (`context`, such as training)."""
+
     experiment_id: str
-    key: str
+    name: str
+    digest: str
+    context: str = ""
+
+
+class FoundDatasets(Struct, frozen=True, omit_defaults=True):
+    dataset_summaries: list[DatasetSummary] = []
 
 
 CREATE = Endpoint("POST", f"{MLFLOW}/experiments/create", Create, Created)
@@ -73,3 +90,4 @@ DELETE = Endpoint("POST", f"{MLFLOW}/experiments/delete", Get, Empty)
 RESTORE = Endpoint("POST", f"{MLFLOW}/experiments/restore", Get, Empty)
 SET_TAG = Endpoint("POST", f"{MLFLOW}/experiments/set-experiment-tag", SetTag, Empty)
 DELETE_TAG = Endpoint("POST", f"{MLFLOW}/experiments/delete-experiment-tag", DeleteTag, Empty)
+SEARCH_DATASETS = Endpoint("POST", f"{MLFLOW}/experiments/search-datasets", SearchDatasets, FoundDatasets)

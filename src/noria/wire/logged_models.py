@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from noria.types import Metric, Param, Tag
+from noria.types import File, Metric, Name, Param, Tag
 from noria.wire.endpoint import MLFLOW, Empty, Endpoint
 
 Status = Literal["LOGGED_MODEL_PENDING", "LOGGED_MODEL_READY", "LOGGED_MODEL_UPLOAD_FAILED"]
@@ -37,7 +37,7 @@ class Model(Struct, frozen=True):
 
 
 class Create(Struct, frozen=True):
-    experiment_id: str
+    experiment_id: Name
     name: str = ""
     model_type: str = ""
     source_run_id: str = ""
@@ -46,7 +46,8 @@ class Create(Struct, frozen=True):
 
 
 class Key(Struct, frozen=True):
-    model_id: str
+    model_id: Name
+    allow_deleted: bool = False
 
 
 class Got(Struct, frozen=True):
@@ -54,18 +55,28 @@ class Got(Struct, frozen=True):
 
 
 class Finalize(Struct, frozen=True):
-    model_id: str
+    model_id: Name
     status: Status
 
 
 class OrderBy(Struct, frozen=True):
-    field_name: str
+    """Of a metric, the data set says which of its points count."""
+
+    field_name: Name
     ascending: bool = True
+    dataset_name: str = ""
+    dataset_digest: str = ""
+
+
+class OnDataset(Struct, frozen=True):
+    dataset_name: str = ""
+    dataset_digest: str = ""
 
 
 class Search(Struct, frozen=True):
-    experiment_ids: list[str] = []
+    experiment_ids: list[str]
     filter: str = ""
+    datasets: list[OnDataset] = []
     max_results: int = 50
     order_by: list[OrderBy] = []
     page_token: str = ""
@@ -77,17 +88,28 @@ class Found(Struct, frozen=True, omit_defaults=True):
 
 
 class SetTags(Struct, frozen=True):
-    model_id: str
+    model_id: Name
     tags: list[Tag] = []
 
 
 class DeleteTag(Struct, frozen=True):
-    model_id: str
-    key: str
+    model_id: Name
+    key: Name
+
+
+class ListArtifacts(Struct, frozen=True):
+    model_id: Name
+    artifact_directory_path: str = ""
+    page_token: str = ""
+
+
+class Artifacts(Struct, frozen=True, omit_defaults=True):
+    root_uri: str
+    files: list[File] = []
 
 
 class LogParams(Struct, frozen=True):
-    model_id: str
+    model_id: Name
     params: list[Param] = []
 
 
@@ -99,3 +121,4 @@ DELETE = Endpoint("DELETE", f"{_PATH}/{{model_id}}", Key, Empty)
 SET_TAGS = Endpoint("PATCH", f"{_PATH}/{{model_id}}/tags", SetTags, Empty)
 DELETE_TAG = Endpoint("DELETE", f"{_PATH}/{{model_id}}/tags/{{key}}", DeleteTag, Empty)
 LOG_PARAMS = Endpoint("POST", f"{_PATH}/{{model_id}}/params", LogParams, Empty)
+LIST_ARTIFACTS = Endpoint("GET", f"{_PATH}/{{model_id}}/artifacts/directories", ListArtifacts, Artifacts)

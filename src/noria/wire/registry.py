@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from msgspec import UNSET, Struct, UnsetType
 
-from noria.types import ModelVersion, RegisteredModel, Tag
+from noria.types import Int, ModelVersion, RegisteredModel, Tag
+from noria.types import Name as Text
 from noria.wire.endpoint import MLFLOW, Empty, Endpoint
 
 _MODELS, _VERSIONS = f"{MLFLOW}/registered-models", f"{MLFLOW}/model-versions"
 
 
 class CreateModel(Struct, frozen=True):
-    name: str
+    name: Text
     tags: list[Tag] = []
     description: str = ""
 
@@ -21,29 +22,29 @@ class Model(Struct, frozen=True):
 
 
 class Name(Struct, frozen=True):
-    name: str
+    name: Text
 
 
 class Rename(Struct, frozen=True):
-    name: str
-    new_name: str = ""
+    name: Text
+    new_name: Text
 
 
 class UpdateModel(Struct, frozen=True):
-    name: str
+    name: Text
     description: str = ""
 
 
 class Search(Struct, frozen=True):
     filter: str = ""
-    max_results: int = 100
+    max_results: Int = 100
     order_by: list[str] = []
     page_token: str = ""
 
 
 class SearchVersions(Struct, frozen=True):
     filter: str = ""
-    max_results: int = 200_000
+    max_results: Int = 200_000
     order_by: list[str] = []
     page_token: str = ""
 
@@ -54,7 +55,7 @@ class Models(Struct, frozen=True, omit_defaults=True):
 
 
 class Latest(Struct, frozen=True):
-    name: str
+    name: Text
     stages: list[str] = []
 
 
@@ -64,30 +65,30 @@ class Versions(Struct, frozen=True, omit_defaults=True):
 
 
 class SetModelTag(Struct, frozen=True):
-    name: str
-    key: str
+    name: Text
+    key: Text
     value: str = ""
 
 
 class ModelTag(Struct, frozen=True):
-    name: str
-    key: str
+    name: Text
+    key: Text
 
 
 class SetAlias(Struct, frozen=True):
-    name: str
-    alias: str
-    version: str
+    name: Text
+    alias: Text
+    version: Text
 
 
 class AliasName(Struct, frozen=True):
-    name: str
-    alias: str
+    name: Text
+    alias: Text
 
 
 class CreateVersion(Struct, frozen=True):
-    name: str
-    source: str
+    name: Text
+    source: Text
     run_id: str = ""
     tags: list[Tag] = []
     run_link: str = ""
@@ -100,34 +101,34 @@ class Version(Struct, frozen=True):
 
 
 class VersionKey(Struct, frozen=True):
-    name: str
-    version: str
+    name: Text
+    version: Text
 
 
 class UpdateVersion(Struct, frozen=True):
-    name: str
-    version: str
+    name: Text
+    version: Text
     description: str = ""
 
 
 class Transition(Struct, frozen=True):
-    name: str
-    version: str
-    stage: str
+    name: Text
+    version: Text
+    stage: Text
     archive_existing_versions: bool = False
 
 
 class SetVersionTag(Struct, frozen=True):
-    name: str
-    version: str
-    key: str
+    name: Text
+    version: Text
+    key: Text
     value: str = ""
 
 
 class VersionTag(Struct, frozen=True):
-    name: str
-    version: str
-    key: str
+    name: Text
+    version: Text
+    key: Text
 
 
 class Uri(Struct, frozen=True):

@@ -1,8 +1,19 @@
 // One function per question to the server. Components ask these and know no path.
 
-import { QueryClient, useQuery } from "@tanstack/react-query";
+import { QueryClient, queryOptions, useMutation, useQueries, useQuery, useQueryClient } from "@tanstack/react-query";
+import { list, type Place } from "./files.ts";
 import { get, post, Unreachable } from "./http.ts";
-import type { Artifact, Experiment, Job, Lineage, Points, RegisteredModel, Run } from "./types.ts";
+import type {
+  Experiment,
+  Job,
+  Lineage,
+  LoggedModel,
+  ModelVersion,
+  Points,
+  RegisteredModel,
+  Run,
+  Summary,
+} from "./types.ts";
 
 const MLFLOW = "api/2.0/mlflow";
 const OWN = "api/2.0/noria";
@@ -28,6 +39,9 @@ export function newQueryClient(): QueryClient {
 export interface RunSearch {
   experimentIds: string[];
   filter: string;
+  /** In the server's own words, such as "metrics.`loss` ASC"; empty for the newest first. */
+  order: string;
+  isDeleted: boolean;
 }
 
 export interface RunPage {
@@ -41,18 +55,37 @@ export function searchRuns(search: RunSearch, pageToken: string, signal?: AbortS
   const body = {
     experiment_ids: search.experimentIds,
     filter: search.filter,
+    run_view_type: search.isDeleted ? "DELETED_ONLY" : "ACTIVE_ONLY",
     max_results: PAGE_SIZE,
-    order_by: ["attributes.start_time DESC"],
+    order_by: [search.order || "attributes.start_time DESC"],
     page_token: pageToken,
   };
   return post(`${MLFLOW}/runs/search`, body, signal);
+}
+
+/** How many runs match, whatever the page that is read. Undefined until it is known, and for a filter that is wrong. */
+export function useTotal(search: RunSearch): number | undefined {
+  const { experimentIds, filter, isDeleted } = search;
+  return useQuery({
+    queryKey: ["runs-total", experimentIds, filter, isDeleted],
+    queryFn: async ({ signal }) => {
+      const body = {
+        experiment_ids: experimentIds,
+        filter,
+        run_view_type: isDeleted ? "DELETED_ONLY" : "ACTIVE_ONLY",
+      };
+      return (await post<{ total: number }>(`${OWN}/runs/count`, body, signal)).total;
+    },
+    enabled: experimentIds.length > 0,
+    refetchInterval: IDLE,
+  }).data;
 }
 
 export function useExperiments() {
   return useQuery({
     queryKey: ["experiments"],
     queryFn: async ({ signal }) => {
-      const body = { max_results: 1000 };
+      const body = { max_results: 10_000, view_type: "ALL" };
       const found = await post<{ experiments?: Experiment[] }>(`${MLFLOW}/experiments/search`, body, signal);
       return found.experiments ?? [];
     },
@@ -60,8 +93,8 @@ export function useExperiments() {
   });
 }
 
-export function useRun(runId: string) {
-  return useQuery({
+function runQuery(runId: string) {
+  return queryOptions({
     queryKey: ["run", runId],
     queryFn: async ({ signal }) =>
       (await get<{ run: Run }>(`${MLFLOW}/runs/get`, { run_id: runId }, signal)).run,
@@ -69,8 +102,72 @@ export function useRun(runId: string) {
   });
 }
 
-export function getCurve(runId: string, key: string, signal?: AbortSignal): Promise<Points> {
-  return get(`${OWN}/runs/curve`, { run_id: runId, key }, signal);
+export function useRun(runId: string) {
+  return useQuery(runQuery(runId));
+}
+
+/** Several runs, in the order of their ids; those that are not here yet are left out. */
+export function useRuns(runIds: readonly string[]) {
+  return useQueries({
+    queries: runIds.map(runQuery),
+    combine: (results) => ({
+      runs: results.flatMap((result) => result.data ?? []),
+      error: results.find((result) => result.error)?.error,
+    }),
+  });
+}
+
+/** Deletes a run, or brings it back; nothing is erased. */
+export function useDeletion(runId: string) {
+  const client = useQueryClient();
+  return useMutation({
+    mutationFn: (to: "delete" | "restore") => post(`${MLFLOW}/runs/${to}`, { run_id: runId }),
+    onSuccess: () => client.invalidateQueries(),
+  });
+}
+
+/** The runs that were started inside of a run, oldest first. */
+export function useChildren(run: Run) {
+  const { run_id, experiment_id } = run.info;
+  return useQuery({
+    queryKey: ["run", run_id, "children"],
+    queryFn: async ({ signal }) => {
+      const body = {
+        experiment_ids: [experiment_id],
+        filter: `tags.\`mlflow.parentRunId\` = '${run_id}'`,
+        max_results: 1000,
+        order_by: ["attributes.start_time ASC"],
+      };
+      return (await post<RunPage>(`${MLFLOW}/runs/search`, body, signal)).runs ?? [];
+    },
+  });
+}
+
+export function useSummaries(runId: string) {
+  return useQuery({
+    queryKey: ["run", runId, "metrics"],
+    queryFn: async ({ signal }) =>
+      (await get<{ metrics: Summary[] }>(`${OWN}/runs/metrics`, { run_id: runId }, signal)).metrics,
+    refetchInterval: IDLE,
+  });
+}
+
+export interface Span {
+  start: number;
+  end: number;
+}
+
+/** A curve for a chart of so many pixels; of the steps between two, if a part is asked for. */
+export function getCurve(
+  runId: string,
+  key: string,
+  pixels: number,
+  part: Span | null,
+  signal?: AbortSignal,
+): Promise<Points> {
+  const query: Record<string, string | number> = { run_id: runId, key, pixels };
+  if (part) Object.assign(query, { start_step: part.start, end_step: part.end });
+  return get(`${OWN}/runs/curve`, query, signal);
 }
 
 export function useLineage(runId: string) {
@@ -80,13 +177,10 @@ export function useLineage(runId: string) {
   });
 }
 
-export function useArtifacts(runId: string, path: string) {
+export function useFiles(place: Place, path: string) {
   return useQuery({
-    queryKey: ["run", runId, "artifacts", path],
-    queryFn: async ({ signal }) => {
-      const query: Record<string, string> = path ? { run_id: runId, path } : { run_id: runId };
-      return (await get<{ files?: Artifact[] }>(`${MLFLOW}/artifacts/list`, query, signal)).files ?? [];
-    },
+    queryKey: ["files", place, path],
+    queryFn: ({ signal }) => list(place, path, signal),
   });
 }
 
@@ -109,6 +203,50 @@ export function useModels() {
       );
       return found.registered_models ?? [];
     },
+    refetchInterval: IDLE,
+  });
+}
+
+export function useModel(name: string) {
+  return useQuery({
+    queryKey: ["model", name],
+    queryFn: async ({ signal }) =>
+      (await get<{ registered_model: RegisteredModel }>(`${MLFLOW}/registered-models/get`, { name }, signal))
+        .registered_model,
+    refetchInterval: IDLE,
+  });
+}
+
+export function useVersions(name: string) {
+  return useQuery({
+    queryKey: ["model", name, "versions"],
+    queryFn: async ({ signal }) => {
+      const query = { filter: `name = '${name.replace(/['\\]/g, "\\$&")}'`, max_results: 1000 };
+      const found = await get<{ model_versions?: ModelVersion[] }>(`${MLFLOW}/model-versions/search`, query, signal);
+      return found.model_versions ?? [];
+    },
+    refetchInterval: IDLE,
+  });
+}
+
+export function useLoggedModel(modelId: string) {
+  return useQuery({
+    queryKey: ["logged", modelId],
+    queryFn: async ({ signal }) =>
+      (await get<{ model: LoggedModel }>(`${MLFLOW}/logged-models/${encodeURIComponent(modelId)}`, {}, signal)).model,
+  });
+}
+
+/** The newest logged models of all experiments. */
+export function useLoggedModels(experimentIds: string[]) {
+  return useQuery({
+    queryKey: ["logged", experimentIds],
+    queryFn: async ({ signal }) => {
+      const order_by = [{ field_name: "creation_timestamp", ascending: false }];
+      const body = { experiment_ids: experimentIds, max_results: 100, order_by };
+      return (await post<{ models?: LoggedModel[] }>(`${MLFLOW}/logged-models/search`, body, signal)).models ?? [];
+    },
+    enabled: experimentIds.length > 0,
     refetchInterval: IDLE,
   });
 }

@@ -15,6 +15,24 @@ export function keepToken(value: string): void {
 }
 
 /**
+ * A link that opens a new tab, such as those that mlflow prints, carries no token: another tab of this browser that shows
+ * the same server may have one. Resolves when one has answered, or after a moment without an answer.
+ */
+export function askOtherTabs(): Promise<void> {
+  const channel = new BroadcastChannel(`${KEY} ${new URL(".", location.href).pathname}`);
+  return new Promise((resolve) => {
+    channel.addEventListener("message", ({ data }: MessageEvent<{ ask?: true; token?: string }>) => {
+      if (data.ask && token()) channel.postMessage({ token: token() });
+      if (data.token && !token()) keepToken(data.token);
+      if (token()) resolve();
+    });
+    if (token()) return resolve();
+    channel.postMessage({ ask: true });
+    setTimeout(resolve, 100);
+  });
+}
+
+/**
  * The command line prints an address that ends in #token=…; it is kept for this tab only and taken out of the
  * address, so that neither a bookmark nor a shared link carries it.
  */

@@ -17,9 +17,14 @@ export interface Metric {
   step: number;
 }
 
+export type Stage = "active" | "deleted";
+
 export interface Experiment {
   experiment_id: string;
   name: string;
+  artifact_location: string;
+  lifecycle_stage: Stage;
+  tags?: Pair[];
 }
 
 export interface RunInfo {
@@ -31,11 +36,25 @@ export interface RunInfo {
   start_time: number;
   end_time?: number;
   artifact_uri: string;
+  lifecycle_stage: Stage;
 }
 
 export interface Run {
   info: RunInfo;
   data: { metrics?: Metric[]; params?: Pair[]; tags?: Pair[] };
+  inputs?: { dataset_inputs?: DatasetInput[]; model_inputs?: { model_id: string }[] };
+  outputs?: { model_outputs?: { model_id: string; step: number }[] };
+}
+
+/** One metric in a line: the first and last by step, the least and the greatest of what is a number. */
+export interface Summary {
+  key: string;
+  last: Double;
+  step: number;
+  first: Double;
+  first_step: number;
+  min: Double | null;
+  max: Double | null;
 }
 
 export interface Artifact {
@@ -51,12 +70,36 @@ export interface Dataset {
   source?: string;
 }
 
+export interface DatasetInput {
+  dataset: Dataset & { schema?: string; profile?: string };
+  tags?: Pair[];
+}
+
+export interface LoggedModel {
+  info: {
+    model_id: string;
+    experiment_id: string;
+    name: string;
+    creation_timestamp_ms: number;
+    artifact_uri: string;
+    /** Such as LOGGED_MODEL_READY, or what a newer server makes of it. */
+    status: string | number;
+    model_type?: string;
+    source_run_id?: string;
+    tags?: Pair[];
+  };
+  data?: { params?: Pair[]; metrics?: Metric[] };
+}
+
 export interface ModelVersion {
   name: string;
   version: string;
   current_stage: string;
   creation_timestamp: number;
   run_id: string;
+  source: string;
+  description?: string;
+  tags?: Pair[];
   aliases: string[];
 }
 
@@ -66,6 +109,7 @@ export interface RegisteredModel {
   creation_timestamp: number;
   last_updated_timestamp: number;
   latest_versions?: ModelVersion[];
+  tags?: Pair[];
   aliases?: { alias: string; version: string }[];
 }
 
@@ -105,10 +149,15 @@ export interface Job {
   reason: string;
 }
 
-/** One metric's history as columns, in the order (step, timestamp). */
+/**
+ * One metric's history as columns, in the order (step, timestamp). A long one comes in so many pieces as were asked for:
+ * then `values` are their means, and `mins` and `maxs` hold what lies around each; a short one has no `mins` and `maxs`.
+ */
 export interface Points {
   steps: number[];
   values: Double[];
+  mins?: Double[];
+  maxs?: Double[];
   timestamps: number[];
 }
 

@@ -1,26 +1,35 @@
-import { useEffect, useState } from "react";
+import { useEffect, useMemo, useState } from "react";
 import type { Run } from "../api/types.ts";
 import { useCell } from "../lib/cell.ts";
-import { type Group, group, isSystem } from "../lib/groups.ts";
+import { group, isSystem } from "../lib/groups.ts";
 import type { Axis } from "../lib/series.ts";
 import { strings } from "../strings.ts";
+import { AxisSwitch } from "./AxisSwitch.tsx";
 import { Chart } from "./Chart.tsx";
 import type { Feed } from "./feed.ts";
+import type { Line } from "./plot.ts";
 
 /** All curves of one run: those of the training, and folded away below them those of the machine. */
 export function Charts({ run, feed }: { run: Run; feed: Feed }) {
   const [axis, setAxis] = useState<Axis>("step");
   const keys = useCell(feed.keys);
-  const metrics = run.data.metrics;
-  useEffect(() => feed.know((metrics ?? []).map((metric) => metric.key)), [feed, metrics]);
+  const { metrics } = run.data;
+  useEffect(() => feed.know(metrics ?? []), [feed, metrics]);
 
-  const groups = group(keys);
-  const machine = groups.filter((one) => isSystem(one.name));
-  const training = groups.filter((one) => !isSystem(one.name));
-  const grid = (some: Group[]) => (
+  const zero = run.info.start_time;
+  const charts = useMemo(
+    () =>
+      group(keys).map(({ name, keys: own }): [string, Line[]] => [
+        name,
+        own.map((key) => ({ feed, key, label: key, zero })),
+      ]),
+    [keys, feed, zero],
+  );
+  const machine = charts.filter(([name]) => isSystem(name));
+  const grid = (some: [string, Line[]][]) => (
     <div className="charts">
-      {some.map((one) => (
-        <Chart key={one.name} feed={feed} group={one} axis={axis} zero={run.info.start_time} />
+      {some.map(([name, lines]) => (
+        <Chart key={name} name={name} lines={lines} axis={axis} />
       ))}
     </div>
   );
@@ -32,19 +41,12 @@ export function Charts({ run, feed }: { run: Run; feed: Feed }) {
         {keys.length > 0 && (
           <>
             <span className="hint">{strings.zoomHint}</span>
-            <fieldset className="switch" aria-label={strings.horizontal}>
-              {(["step", "time"] as const).map((one) => (
-                <label key={one}>
-                  <input type="radio" name="axis" checked={axis === one} onChange={() => setAxis(one)} />
-                  <span>{strings.axisShort[one]}</span>
-                </label>
-              ))}
-            </fieldset>
+            <AxisSwitch axis={axis} choose={setAxis} />
           </>
         )}
       </header>
       {keys.length === 0 && <p className="empty">{strings.noMetrics}</p>}
-      {grid(training)}
+      {grid(charts.filter(([name]) => !isSystem(name)))}
       {machine.length > 0 && (
         <details>
           <summary>{strings.machine(machine.length)}</summary>

@@ -2,17 +2,29 @@ import type { Double, Metric, Points } from "../api/types.ts";
 
 export type Axis = "step" | "time";
 
-/** One metric's history in memory, kept in the order (step, timestamp), as the server keeps it. */
+/** A y to draw: null is a hole in the curve, undefined is only another curve's x. */
+type Y = number | null | undefined;
+
+/**
+ * One metric's history in memory, kept in the order (step, timestamp), as the server keeps it. Of a long one the server
+ * sends pieces: `values` are their means then, and `mins` and `maxs` what lies around them. Elsewhere all three are equal.
+ */
 export class Series {
   steps: number[] = [];
-  values: (number | null)[] = [];
+  values: Double[] = [];
+  mins: Double[] = [];
+  maxs: Double[] = [];
   timestamps: number[] = [];
+  /** Whether points lie behind these that are not here. */
+  isSampled = false;
 
-  static of(points: Points): Series {
+  static of({ steps, values, mins, maxs, timestamps }: Points): Series {
     const series = new Series();
-    series.steps = points.steps;
-    series.values = points.values.map(finite);
-    series.timestamps = points.timestamps;
+    series.isSampled = Boolean(mins?.length && maxs?.length);
+    Object.assign(series, { steps, values, timestamps });
+    // A short curve is its own bounds; the arrays are three only where they differ.
+    series.mins = series.isSampled ? (mins as Double[]) : values;
+    series.maxs = series.isSampled ? (maxs as Double[]) : values;
     return series;
   }
 
@@ -24,21 +36,17 @@ export class Series {
   add(point: Metric): void {
     let at = this.length;
     while (at > 0 && this.#isAfter(at - 1, point)) at--;
-    if (at === this.length) {
-      this.steps.push(point.step);
-      this.values.push(finite(point.value));
-      this.timestamps.push(point.timestamp);
-    } else {
-      this.steps.splice(at, 0, point.step);
-      this.values.splice(at, 0, finite(point.value));
-      this.timestamps.splice(at, 0, point.timestamp);
-    }
+    this.steps.splice(at, 0, point.step);
+    this.timestamps.splice(at, 0, point.timestamp);
+    for (const column of new Set([this.values, this.mins, this.maxs])) column.splice(at, 0, point.value);
   }
 
+  /** Whether the history holds this point. Of a sampled one only its end can be told: it may hold all that is not after it. */
   has(point: Metric): boolean {
+    if (this.isSampled) return this.length > 0 && !this.#isBefore(this.length - 1, point);
     for (let at = this.length - 1; at >= 0 && (this.steps[at] as number) >= point.step; at--) {
       if (this.steps[at] === point.step && this.timestamps[at] === point.timestamp) {
-        if (this.values[at] === finite(point.value)) return true;
+        if (this.values[at] === point.value) return true;
       }
     }
     return false;
@@ -48,55 +56,94 @@ export class Series {
   rewind(step: number): void {
     let end = this.length;
     while (end > 0 && (this.steps[end - 1] as number) >= step) end--;
-    this.steps.length = end;
-    this.values.length = end;
-    this.timestamps.length = end;
+    for (const column of [this.steps, this.values, this.mins, this.maxs, this.timestamps]) column.length = end;
   }
 
-  last(): number | null | undefined {
+  last(): Double | undefined {
     return this.values[this.length - 1];
+  }
+
+  /** Where the value is no number, and what it is instead. */
+  odd(): { step: number; value: string }[] {
+    const found: { step: number; value: string }[] = [];
+    for (const [at, value] of this.values.entries()) {
+      if (typeof value === "string") found.push({ step: this.steps[at] as number, value });
+    }
+    return found;
+  }
+
+  /** The steps between two times, and one more on either side; null if there are none. */
+  stepsBetween(from: number, to: number): { start: number; end: number } | null {
+    const inside = this.timestamps.flatMap((time, at) => (time >= from && time <= to ? [at] : []));
+    const [first, last] = [inside[0], inside.at(-1)];
+    if (first === undefined || last === undefined) return null;
+    const step = (at: number) => this.steps[Math.max(0, Math.min(at, this.length - 1))] as number;
+    return { start: step(first - 1), end: step(last + 1) };
   }
 
   #isAfter(at: number, point: Metric): boolean {
     const step = this.steps[at] as number;
     return step > point.step || (step === point.step && (this.timestamps[at] as number) > point.timestamp);
   }
-}
 
-export function finite(value: Double): number | null {
-  return typeof value === "number" && Number.isFinite(value) ? value : null;
-}
-
-/** x, then one column of y per series. null is a hole in the curve, undefined is only another curve's x. */
-export type Columns = [number[], ...(number | null | undefined)[][]];
-
-/**
- * Several series on one x axis, in one pass. Points of one x are put side by side only across series:
- * two points of the same series at the same step both stay. `zero` is where the time axis begins.
- */
-export function align(series: Series[], axis: Axis, zero: number): Columns {
-  const sources = series.map((one) => (axis === "step" ? one : byTime(one, zero)));
-  const xs: number[] = [];
-  const ys: (number | null | undefined)[][] = series.map(() => []);
-  const at = series.map(() => 0);
-  for (;;) {
-    let x = Number.POSITIVE_INFINITY;
-    for (const [i, one] of sources.entries()) x = Math.min(x, one.steps[at[i] as number] ?? x);
-    if (x === Number.POSITIVE_INFINITY) return [xs, ...ys];
-    xs.push(x);
-    for (const [i, one] of sources.entries()) {
-      const here = one.steps[at[i] as number] === x;
-      (ys[i] as (number | null | undefined)[]).push(here ? one.values[at[i] as number] : undefined);
-      if (here) at[i] = (at[i] as number) + 1;
-    }
+  #isBefore(at: number, point: Metric): boolean {
+    const step = this.steps[at] as number;
+    return step < point.step || (step === point.step && (this.timestamps[at] as number) < point.timestamp);
   }
 }
 
-function byTime(series: Series, zero: number): { steps: number[]; values: (number | null)[] } {
+export function finite(value: Double | undefined): number | null {
+  return typeof value === "number" && Number.isFinite(value) ? value : null;
+}
+
+/** x, then for each series its values, its least and its greatest ones. */
+export type Columns = [number[], ...Y[][]];
+export const PER_SERIES = 3;
+
+/**
+ * Several series on one x axis, in one pass. Points of one x are put side by side only across series:
+ * two points of the same series at the same step both stay. `zeros` are where the time axis begins for each.
+ */
+export function align(series: Series[], axis: Axis, zeros: number[]): Columns {
+  const sources = series.map((one, i) => (axis === "step" ? byStep(one) : byTime(one, zeros[i] ?? 0)));
+  const xs: number[] = [];
+  const places: number[][] = sources.map(() => []);
+  const at = sources.map(() => 0);
+  for (;;) {
+    let x = Number.POSITIVE_INFINITY;
+    for (const [i, { xs: own }] of sources.entries()) x = Math.min(x, own[at[i] as number] ?? x);
+    if (x === Number.POSITIVE_INFINITY) break;
+    xs.push(x);
+    for (const [i, { xs: own }] of sources.entries()) {
+      const here = own[at[i] as number] === x;
+      places[i]?.push(here ? (at[i] as number) : -1);
+      if (here) at[i] = (at[i] as number) + 1;
+    }
+  }
+  return [xs, ...sources.flatMap((source, i) => columnsOf(source, series[i] as Series, places[i] as number[]))];
+}
+
+interface Source {
+  xs: number[];
+  /** Where in the series the point of an x lies. */
+  index: (at: number) => number;
+}
+
+function columnsOf(source: Source, { values, mins, maxs }: Series, places: number[]): Y[][] {
+  return [values, mins, maxs].map((column) =>
+    places.map((at) => (at < 0 ? undefined : finite(column[source.index(at)]))),
+  );
+}
+
+function byStep(series: Series): Source {
+  return { xs: series.steps, index: (at) => at };
+}
+
+function byTime(series: Series, zero: number): Source {
   const order = series.timestamps.map((_, i) => i);
   order.sort((a, b) => (series.timestamps[a] as number) - (series.timestamps[b] as number));
   return {
-    steps: order.map((i) => ((series.timestamps[i] as number) - zero) / 1000),
-    values: order.map((i) => series.values[i] as number | null),
+    xs: order.map((i) => ((series.timestamps[i] as number) - zero) / 1000),
+    index: (at) => order[at] as number,
   };
 }

@@ -12,6 +12,8 @@ export interface Column<Row> {
   isNumber?: boolean;
   /** Sentences may take several lines; all else keeps to one. */
   wraps?: boolean;
+  /** What the server sorts by for this column; none if it cannot. */
+  order?: string;
   cell: (row: Row) => ReactNode;
 }
 

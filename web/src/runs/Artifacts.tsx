@@ -1,24 +1,43 @@
-import { useMutation } from "@tanstack/react-query";
 import { useState } from "react";
-import { canDownload, download } from "../api/download.ts";
-import { useArtifacts } from "../api/queries.ts";
-import type { Artifact, Run } from "../api/types.ts";
+import { isReachable, nameOf, type Place } from "../api/files.ts";
+import { useFiles } from "../api/queries.ts";
+import type { Artifact } from "../api/types.ts";
 import { bytes } from "../lib/format.ts";
 import { ErrorLine } from "../parts/ErrorLine.tsx";
 import { strings } from "../strings.ts";
+import { FileView } from "./FileView.tsx";
 
-/** The files that a run kept, as a tree that is read folder by folder. */
-export function Artifacts({ run }: { run: Run }) {
+interface Props {
+  place: Place;
+  /** Said when there are none. */
+  empty: string;
+}
+
+/** Files as a tree that is read folder by folder, and beside it the one that was chosen. */
+export function Artifacts({ place, empty }: Props) {
+  const [open, setOpen] = useState<Artifact | null>(null);
   return (
     <section aria-label={strings.artifacts}>
       <h2>{strings.artifacts}</h2>
-      <Listing run={run} path="" empty={strings.noArtifacts} />
+      {!isReachable(place) && <p className="empty">{strings.filesElsewhere}</p>}
+      {isReachable(place) && (
+        <div className={open ? "files open" : "files"}>
+          <Listing place={place} path="" empty={empty} open={open} choose={setOpen} />
+          {open && <FileView key={open.path} place={place} file={open} close={() => setOpen(null)} />}
+        </div>
+      )}
     </section>
   );
 }
 
-function Listing({ run, path, empty }: { run: Run; path: string; empty: string }) {
-  const { data: files, error } = useArtifacts(run.info.run_id, path);
+interface ListingProps extends Props {
+  path: string;
+  open: Artifact | null;
+  choose: (file: Artifact) => void;
+}
+
+function Listing({ place, path, empty, open, choose }: ListingProps) {
+  const { data: files, error } = useFiles(place, path);
   if (error) return <ErrorLine message={error.message} />;
   if (!files) return <p className="hint">{strings.loading}</p>;
   if (files.length === 0) return <p className="empty">{empty}</p>;
@@ -26,51 +45,32 @@ function Listing({ run, path, empty }: { run: Run; path: string; empty: string }
     <ul className="tree">
       {files.map((file) => (
         <li key={file.path}>
-          {file.is_dir ? <Folder run={run} path={file.path} /> : <File run={run} file={file} />}
+          {file.is_dir ? (
+            <Folder place={place} path={file.path} empty={strings.emptyFolder} open={open} choose={choose} />
+          ) : (
+            <button
+              type="button"
+              className="link"
+              data-testid="file"
+              aria-current={open?.path === file.path || undefined}
+              onClick={() => choose(file)}
+            >
+              {nameOf(file.path)}{" "}
+              <span className="hint">{file.file_size === undefined ? "" : bytes(file.file_size)}</span>
+            </button>
+          )}
         </li>
       ))}
     </ul>
   );
 }
 
-function Folder({ run, path }: { run: Run; path: string }) {
+function Folder(props: ListingProps) {
   const [isOpen, setOpen] = useState(false);
   return (
     <details onToggle={(event) => setOpen(event.currentTarget.open)}>
-      <summary>{nameOf(path)}/</summary>
-      {isOpen && <Listing run={run} path={path} empty={strings.emptyFolder} />}
+      <summary>{nameOf(props.path)}/</summary>
+      {isOpen && <Listing {...props} />}
     </details>
   );
-}
-
-function File({ run, file }: { run: Run; file: Artifact }) {
-  const uri = run.info.artifact_uri;
-  const { mutate, error, isPending } = useMutation({ mutationFn: () => download(uri, file.path) });
-  const size = <span className="hint">{file.file_size === undefined ? "" : bytes(file.file_size)}</span>;
-  if (!canDownload(uri)) {
-    return (
-      <span>
-        {nameOf(file.path)} {size}
-      </span>
-    );
-  }
-  return (
-    <>
-      <button
-        type="button"
-        className="link"
-        disabled={isPending}
-        aria-label={strings.download(file.path)}
-        onClick={() => mutate()}
-      >
-        {nameOf(file.path)}
-      </button>{" "}
-      {size}
-      <ErrorLine message={error?.message} />
-    </>
-  );
-}
-
-function nameOf(path: string): string {
-  return path.split("/").pop() ?? path;
 }

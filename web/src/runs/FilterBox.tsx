@@ -1,5 +1,4 @@
 import { type FormEvent, useEffect, useState } from "react";
-import { ErrorLine } from "../parts/ErrorLine.tsx";
 import { setQuery } from "../route.ts";
 import { strings } from "../strings.ts";
 
@@ -9,7 +8,7 @@ export function FilterBox({ value, error }: { value: string; error: string | und
   useEffect(() => setText(value), [value]);
   function send(event?: FormEvent) {
     event?.preventDefault();
-    setQuery("filter", text.trim());
+    setQuery({ filter: text.trim() });
   }
   return (
     <form className="filter" onSubmit={send}>
@@ -24,7 +23,24 @@ export function FilterBox({ value, error }: { value: string; error: string | und
         onChange={(event) => setText(event.target.value)}
         onBlur={() => send()}
       />
-      <ErrorLine message={error} />
+      {error && <Wrong filter={value} message={error} />}
     </form>
+  );
+}
+
+/** The server's sentence, and the place in the filter that it speaks of. */
+function Wrong({ filter, message }: { filter: string; message: string }) {
+  const column = Number(/\bcolumn (\d+)/.exec(message)?.[1] ?? 0);
+  return (
+    <div className="error" role="alert" data-testid="error">
+      {column > 0 && (
+        <code className="where">
+          {filter.slice(0, column - 1)}
+          <mark>{filter.slice(column - 1, column) || " "}</mark>
+          {filter.slice(column)}
+        </code>
+      )}
+      {message}
+    </div>
   );
 }

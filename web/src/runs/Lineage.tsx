@@ -3,6 +3,7 @@ import { useLineage } from "../api/queries.ts";
 import type { Run } from "../api/types.ts";
 import { ErrorLine } from "../parts/ErrorLine.tsx";
 import { Status } from "../parts/Status.tsx";
+import { address } from "../route.ts";
 import { strings } from "../strings.ts";
 
 const words = strings.lineageOf;
@@ -30,6 +31,7 @@ export function Lineage({ run }: { run: Run }) {
                 key={one.name + one.version}
                 title={`${one.name} ${one.version}`}
                 detail={one.aliases.join(", ")}
+                to={address("models", one.name)}
               />
             ))}
           </Stage>
@@ -58,12 +60,13 @@ interface BoxProps {
   title: string;
   detail: ReactNode;
   isHere?: boolean;
+  to?: string;
 }
 
-function Box({ title, detail, isHere = false }: BoxProps) {
+function Box({ title, detail, isHere = false, to }: BoxProps) {
   return (
     <div className={isHere ? "box here" : "box"} title={title}>
-      <b>{title}</b>
+      <b>{to ? <a href={to}>{title}</a> : title}</b>
       <span className="hint">{detail}</span>
     </div>
   );

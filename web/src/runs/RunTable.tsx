@@ -1,29 +1,31 @@
 import { useTable } from "@tanstack/react-table";
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { type KeyboardEvent, useEffect, useMemo, useRef } from "react";
-import type { Run } from "../api/types.ts";
 import { type Column, classOf, features, toDefinitions } from "../parts/Table.tsx";
-import { address, go } from "../route.ts";
+import { address, go, setQuery } from "../route.ts";
 import { strings } from "../strings.ts";
+import type { Nested } from "./nest.ts";
 
 const ROW = 30;
 /** Rows from the end at which the next page is asked for. */
 const AHEAD = 40;
 
 interface Props {
-  runs: Run[];
-  columns: Column<Run>[];
+  rows: Nested[];
+  columns: Column<Nested>[];
   openId: string;
   query: URLSearchParams;
+  /** By what the server has sorted them; empty for the newest first. */
+  order: string;
   /** Undefined when there are no more. */
   loadMore: (() => void) | undefined;
 }
 
 /** Only the rows on screen exist in the document; two empty rows hold the place of the others. */
-export function RunTable({ runs, columns, openId, query, loadMore }: Props) {
+export function RunTable({ rows: data, columns, openId, query, order, loadMore }: Props) {
   const scroller = useRef<HTMLDivElement>(null);
   const definitions = useMemo(() => toDefinitions(columns), [columns]);
-  const table = useTable({ features, columns: definitions, data: runs, getRowId: (run) => run.info.run_id });
+  const table = useTable({ features, columns: definitions, data, getRowId: ({ run }) => run.info.run_id });
   const rows = table.getRowModel().rows;
   const virtual = useVirtualizer({
     count: rows.length,
@@ -58,9 +60,7 @@ export function RunTable({ runs, columns, openId, query, loadMore }: Props) {
         <thead>
           <tr>
             {table.getFlatHeaders().map((header, i) => (
-              <th key={header.id} scope="col" className={classOf(columns[i])} title={columns[i]?.header}>
-                <table.FlexRender header={header} />
-              </th>
+              <Head key={header.id} column={columns[i]} order={order} />
             ))}
           </tr>
         </thead>
@@ -91,6 +91,36 @@ export function RunTable({ runs, columns, openId, query, loadMore }: Props) {
         </tbody>
       </table>
     </div>
+  );
+}
+
+/** A column's name; a click sorts by it, a second one the other way round, and a third one by time again. */
+function Head({ column, order }: { column: Column<Nested> | undefined; order: string }) {
+  if (!column?.order) {
+    return (
+      <th scope="col" title={column?.header}>
+        {column?.header}
+      </th>
+    );
+  }
+  const [up, down] = [`${column.order} ASC`, `${column.order} DESC`];
+  const sorted = order === up ? "ascending" : order === down ? "descending" : undefined;
+  // The best of a metric may be the least or the greatest; of all else the least comes first.
+  const next = column.isNumber ? { "": down, [down]: up } : { "": up, [up]: down };
+  return (
+    <th scope="col" className={classOf(column)} aria-sort={sorted}>
+      <button
+        type="button"
+        className="sort"
+        title={strings.sortBy(column.header)}
+        data-testid="sort"
+        data-column={column.id}
+        onClick={() => setQuery({ order: next[sorted ? order : ""] ?? "" })}
+      >
+        {column.header}
+        {sorted && (sorted === "ascending" ? " ↑" : " ↓")}
+      </button>
+    </th>
   );
 }
 

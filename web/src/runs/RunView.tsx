@@ -2,12 +2,16 @@ import { useRun } from "../api/queries.ts";
 import { Charts } from "../charts/Charts.tsx";
 import { useFeed } from "../charts/useFeed.ts";
 import { ErrorLine } from "../parts/ErrorLine.tsx";
-import { address, type Route } from "../route.ts";
+import type { Route } from "../route.ts";
 import { strings } from "../strings.ts";
 import { Artifacts } from "./Artifacts.tsx";
+import { Children } from "./Children.tsx";
+import { Datasets } from "./Datasets.tsx";
 import { Lineage } from "./Lineage.tsx";
-import { Pairs } from "./Pairs.tsx";
+import { MetricTable } from "./MetricTable.tsx";
+import { Pairs, Tags } from "./Pairs.tsx";
 import { RunHeader } from "./RunHeader.tsx";
+import { RunModels } from "./RunModels.tsx";
 
 /** One run, whole: what it is, its curves, where it comes from, what it was told and what it kept. */
 export function RunView({ route: { id, query } }: { route: Route }) {
@@ -19,14 +23,18 @@ export function RunView({ route: { id, query } }: { route: Route }) {
       {!run && !error && <p className="empty">{strings.loading}</p>}
       {run && (
         <>
-          <RunHeader run={run} closeTo={address("runs", "", query)} />
+          <RunHeader run={run} query={query} />
           {feed && <Charts run={run} feed={feed} />}
-          <Lineage run={run} />
+          <MetricTable runId={id} />
           <div className="columns">
             <Pairs title={strings.params} pairs={run.data.params ?? []} />
-            <Pairs title={strings.tags} pairs={run.data.tags ?? []} />
+            <Tags tags={run.data.tags ?? []} />
           </div>
-          <Artifacts run={run} />
+          <Children run={run} query={query} />
+          <Datasets run={run} />
+          <RunModels run={run} />
+          <Lineage run={run} />
+          <Artifacts place={{ run: id }} empty={strings.noArtifacts} />
         </>
       )}
     </article>

@@ -7,8 +7,8 @@ const BUSY = 2_000;
 const IDLE = 8_000;
 
 /**
- * The runs that match, newest first, read page by page as the reader scrolls. Only the newest page is asked for again
- * and again: with ten pages read, refreshing all of them every two seconds would be ten searches.
+ * The runs that match, read page by page as the reader scrolls. Only the first page is asked for again and again: with ten
+ * pages read, refreshing all of them every two seconds would be ten searches.
  */
 export function useRunList(search: RunSearch) {
   const isReady = search.experimentIds.length > 0;
@@ -22,8 +22,8 @@ export function useRunList(search: RunSearch) {
     // While a filter is being changed the last answer stays, or the table would flicker.
     placeholderData: (previous) => previous,
   });
-  const newest = useQuery({
-    queryKey: ["runs-newest", search],
+  const first = useQuery({
+    queryKey: ["runs-first", search],
     queryFn: ({ signal }) => searchRuns(search, "", signal),
     enabled: pages.isSuccess && !pages.isPlaceholderData,
     initialData: pages.isPlaceholderData ? undefined : pages.data?.pages[0],
@@ -35,16 +35,17 @@ export function useRunList(search: RunSearch) {
   });
 
   const all = pages.data?.pages;
-  const runs = useMemo(() => merge(all ?? [], newest.data), [all, newest.data]);
+  const byTime = search.order === "";
+  const runs = useMemo(() => merge(all ?? [], first.data, byTime), [all, first.data, byTime]);
   const { refetch } = pages;
-  const gap = hasGap(all ?? [], newest.data);
+  const gap = hasGap(all ?? [], first.data, byTime);
   useEffect(() => {
     if (gap) void refetch();
   }, [gap, refetch]);
 
   return {
     runs,
-    error: pages.error ?? newest.error,
+    error: pages.error ?? first.error,
     isPending: pages.isPending,
     hasMore: pages.hasNextPage,
     isLoadingMore: pages.isFetchingNextPage,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from msgspec import Struct
 
 from noria.cli.show import json_option
+
+if TYPE_CHECKING:
+    from noria.config import Settings
 
 
 class Finding(Struct, frozen=True):
@@ -42,7 +47,7 @@ def examine() -> list[Finding]:
     from noria import config
 
     settings = config.load()
-    return [*_machine(), *_home(settings.folder), *_server(settings.folder), *_schedulers(), *_packages()]
+    return [*_machine(), *_home(settings.folder), *_state(settings), *_server(settings), *_schedulers(), *_packages()]
 
 
 def _machine() -> list[Finding]:
@@ -81,20 +86,38 @@ def _home(home: Path) -> list[Finding]:
     return found
 
 
-def _server(home: Path) -> list[Finding]:
-    from noria.client.http import Server
+def _state(settings: Settings) -> list[Finding]:
+    """Where a server started here keeps what it knows, and what it promises."""
+    if settings.server:
+        return []
+    kept = f"PostgreSQL at {_without_password(settings.db)}" if settings.db else "SQLite in the home"
+    promise = "a power cut" if settings.durability == "power" else "the death of the server, not a power cut"
+    found = [Finding("state", None, f"{kept}; what is answered survives {promise}")]
+    if settings.db and not find_spec("psycopg"):
+        found.append(Finding("psycopg", False, "not installed, and PostgreSQL needs it: pip install 'noria[postgresql]'"))
+    return found
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"(?<=//)([^:/@]*):[^@]*@", r"\1:***@", url)
+
+
+def _server(settings: Settings) -> list[Finding]:
+    from noria.cli.local import connect
     from noria.errors import NoriaError
-    from noria.server.home import holder, token
+    from noria.server.home import holder
     from noria.wire import jobs
 
-    who = holder(home)
-    if who is None or not who.here:
+    who = holder(settings.folder)
+    if not settings.server and (who is None or not who.here):
         return [Finding("server", None, "not running; the first command that needs it starts it")]
     try:
-        Server(who.url, token(home)).call(jobs.LIST, jobs.List(limit=1))
+        server = connect(settings, start=False)
+        server.call(jobs.LIST, jobs.List(limit=1))
     except NoriaError as error:
         return [Finding("server", False, error.message)]
-    return [Finding("server", True, f"answers at {who.url} (process {who.pid})")]
+    process = f" (process {who.pid})" if who is not None and who.url == server.url else ""
+    return [Finding("server", True, f"answers at {server.url}{process}")]
 
 
 def _schedulers() -> list[Finding]:
@@ -110,5 +133,6 @@ def _packages() -> list[Finding]:
         "torch": "pip install 'noria[train]'",
         "optuna": "pip install 'noria[search]'",
         "mlflow": "only for scripts that use it",
+        "pandas": "only for noria.search_runs",
     }
     return [Finding(name, None, "installed" if find_spec(name) else f"not installed ({cure})") for name, cure in cures.items()]

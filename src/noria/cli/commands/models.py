@@ -6,10 +6,19 @@ import sys
 
 import click
 
+from noria.cli.group import Group
 from noria.cli.show import json_option
 
+_INSTEAD = {
+    "serve": "noria serve models:/NAME/Production",
+    "predict": "noria serve models:/NAME/Production, and ask it over HTTP",
+    "search": "noria models list",
+    "create": "noria models register runs:/RUN/model NAME",
+    "transition": "noria models promote NAME VERSION --to Staging",
+}
 
-@click.group()
+
+@click.group(cls=Group, instead=_INSTEAD)
 def command() -> None:
     """The registry: models, their versions and stages."""
 
@@ -34,7 +43,7 @@ def list_(as_json: bool) -> None:
              show.ago(model.last_updated_timestamp))
             for model in found
         ],
-        "No models yet: register one with mlflow.register_model, or try noria demo.",
+        "No models yet: noria models register runs:/RUN/model NAME, or try noria demo.",
     )  # fmt: skip
 
 
@@ -50,7 +59,8 @@ def show(name: str, as_json: bool) -> None:
     server = connect()
     model = server.call(registry.GET, registry.Name(name)).registered_model
     quoted = name.replace("'", "\\'")
-    versions = server.call(registry.SEARCH_VERSIONS, registry.SearchVersions(f"name='{quoted}'")).model_versions
+    search = registry.SearchVersions(f"name='{quoted}'", order_by=["version_number DESC"])
+    versions = server.call(registry.SEARCH_VERSIONS, search).model_versions
     if as_json:
         show.as_json({"model": model, "versions": versions})
         return
@@ -61,6 +71,30 @@ def show(name: str, as_json: bool) -> None:
             for v in versions
         ],
         f"{name} has no versions yet.",
+    )
+
+
+@command.command()
+@click.argument("model_uri")
+@click.argument("name")
+@click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="A tag of the version; repeat.")
+@json_option
+def register(model_uri: str, name: str, tags: tuple[str, ...], as_json: bool) -> None:
+    """Make a version of a run's model, and print its number.
+
+    MODEL_URI is runs:/RUN/model, a RUN alone for its only model, or models:/m-… for a logged model. NAME is made if there is no such model.
+    """
+    from noria.cli import show
+    from noria.cli.notebook import register_model
+
+    made = register_model(model_uri, name, tags=dict(tag.partition("=")[::2] for tag in tags))
+    if as_json:
+        show.as_json(made)
+    else:
+        click.echo(made.version)
+    click.echo(
+        f"noria: {made.name} {made.version} is registered. Promote it with: noria models promote {made.name} {made.version}",
+        err=True,
     )
 
 

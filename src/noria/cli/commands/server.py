@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from noria.config import Settings
 
 
 @click.group(invoke_without_command=True)
@@ -11,6 +16,12 @@ import click
 @click.option("--home", help="Folder for all of the server's state, on a local disk.", show_default="~/.noria")
 @click.option(
     "--db", metavar="URL", help="A PostgreSQL for the state, as postgresql://user@host/name.", show_default="SQLite in the home"
+)
+@click.option(
+    "--artifacts",
+    metavar="PLACE",
+    help="Where artifacts are kept: a folder, or a URL such as s3://bucket/prefix.",
+    show_default="in the home",
 )
 @click.option(
     "--durability",
@@ -26,7 +37,12 @@ import click
 def command(ctx: click.Context, /, no_auth: bool, **flags: object) -> None:
     """Serve tracking, registry and the web page.
 
-    In the foreground, with an agent for this machine's jobs. Other commands start a server in the background when they need one; `noria server stop` ends it.
+    In the foreground, with an agent for this machine's jobs. Other commands start a server in the background when they need one, with the same settings; `noria server stop` ends it.
+
+    \b
+    noria server                                     SQLite, this machine alone
+    noria server --host 0.0.0.0 --port 5000          for a team; each needs the token
+    noria server --db postgresql://noria@db/noria --workers 4
     """
     from noria import config
 
@@ -36,21 +52,21 @@ def command(ctx: click.Context, /, no_auth: bool, **flags: object) -> None:
         from noria.agent.agent import Agent
         from noria.server.run import serve
 
-        serve(settings, lambda url, token: Agent(url, token, settings.folder), lambda url: _announce(url, settings.folder))
+        serve(settings, lambda url, token: Agent(url, token, settings.folder), lambda url: _announce(url, settings))
 
 
-def _announce(url: str, folder: object) -> None:
-    click.echo(f"noria: serving at {url} from {folder}; the page is at {url}/ (`noria env` prints the token)", err=True)
+def _announce(url: str, settings: Settings) -> None:
+    click.echo(f"noria: serving at {url} from {settings.folder}; `noria ui` opens the page", err=True)
+    if settings.durability == "process":
+        click.echo("noria: what is answered survives the death of this process, and not a power cut", err=True)
 
 
 @command.command()
 @click.pass_obj
-def stop(settings: object) -> None:
+def stop(settings: Settings) -> None:
     """Stop the server of this home. Jobs go on without it."""
-    from noria.config import Settings
     from noria.server.run import stop
 
-    assert isinstance(settings, Settings)
     url = stop(settings)
     click.echo(f"noria: stopped the server at {url}" if url else f"noria: no server runs for {settings.folder}", err=True)
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from noria.client.http import Server
     from noria.types import Job, JobSpec
 
-_RECORDED = ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
+_RECORDED = ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL",
+             "NORIA_SYSTEM_METRICS_INTERVAL")  # fmt: skip
 
 
 @click.command(context_settings={"ignore_unknown_options": False})

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from noria.cli.show import json_option
+
 if TYPE_CHECKING:
     from noria.client.http import Server
     from noria.types import Job
@@ -17,14 +19,18 @@ _TICK = 0.1
 
 @click.command()
 @click.argument("job")
-def command(job: str) -> None:
+@json_option
+def command(job: str, as_json: bool) -> None:
     """Wait for a job, and exit with its code.
 
     All that the job has logged can be read then.
     """
+    from noria.cli import show
     from noria.cli.local import connect
 
     ended = wait(connect(), job)
+    if as_json:
+        show.as_json(ended)
     if ended.exit_code:
         click.echo(f"noria: job {ended.id[:8]} {ended.state.lower()}: {ended.reason}", err=True)
     sys.exit(ended.exit_code if ended.exit_code is not None else 1)

@@ -20,8 +20,9 @@ async def version(request: Request, state: State) -> Response:
 
 
 async def server_info(request: Request, state: State) -> Response:
-    off = ("workspaces_enabled", "trace_archival_enabled", "multipart_uploads_enabled", "multipart_downloads_enabled")
-    return JSONResponse({"store_type": "SqlStore", **dict.fromkeys(off, False)})
+    off = ("workspaces_enabled", "trace_archival_enabled", "multipart_downloads_enabled")
+    on = {"multipart_uploads_enabled": state.artifacts.in_parts}
+    return JSONResponse({"store_type": "SqlStore", **dict.fromkeys(off, False), **on})
 
 
 STREAMS = [("GET", "/health", health), ("GET", "/version", version), ("GET", "/api/3.0/mlflow/server-info", server_info)]

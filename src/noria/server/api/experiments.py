@@ -22,4 +22,5 @@ ROUTES = [
     write(wire.RESTORE, experiments.restore),
     write(wire.SET_TAG, experiments.set_tag),
     write(wire.DELETE_TAG, experiments.delete_tag),
+    read(wire.SEARCH_DATASETS, experiments.search_datasets),
 ]

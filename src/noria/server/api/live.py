@@ -7,7 +7,7 @@ from starlette.responses import Response, StreamingResponse
 
 from noria.server.route import State
 from noria.wire import limits
-from noria.wire.endpoint import OWN
+from noria.wire.live import WATCH
 
 
 async def watch(request: Request, state: State) -> Response:
@@ -15,4 +15,4 @@ async def watch(request: Request, state: State) -> Response:
     return StreamingResponse(state.hub.watch(run_id), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
-STREAMS = [("GET", f"{OWN}/live", watch)]
+STREAMS = [("GET", WATCH, watch)]

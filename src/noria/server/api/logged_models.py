@@ -1,4 +1,4 @@
-"""Logged models."""
+"""Logged models. Their files are served by artifacts.py."""
 
 from noria.server.route import read, write
 from noria.store import logged_models as store

@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import msgspec
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from noria.server.live import CHANGED, Event, Hub
 from noria.server.route import State, answer, read, read_query, write
-from noria.store import runs
+from noria.store import run_search, runs, summaries
 from noria.types import Metric, number
 from noria.wire import runs as wire
 
@@ -40,12 +41,14 @@ async def get_history(request: Request, state: State) -> Response:
     query = await read_query(wire.GET_HISTORY, request)
 
     async def page(token: str) -> wire.History:
-        asked = msgspec.structs.replace(query, max_results=query.max_results or _PAGE, page_token=token)
+        asked = msgspec.structs.replace(
+            query, max_results=_PAGE if query.max_results is UNSET else query.max_results, page_token=token
+        )
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(state.readers, state.store.read, lambda conn: runs.get_history(conn, asked))
 
     first = await page(query.page_token)
-    if query.max_results or not first.next_page_token:
+    if query.max_results is not UNSET or not first.next_page_token:
         return answer(wire.GET_HISTORY, first)
 
     async def pages() -> AsyncIterator[bytes]:
@@ -66,17 +69,20 @@ ROUTES = [
     write(wire.UPDATE, runs.change, _changed),
     write(wire.DELETE, runs.remove),
     write(wire.RESTORE, runs.restore),
-    read(wire.SEARCH, runs.search),
+    read(wire.SEARCH, run_search.search),
+    read(wire.COUNT, run_search.count),
     write(wire.LOG_METRIC, runs.log_metric, _metric, runs.packed),
     write(wire.LOG_PARAM, runs.log_param, _changed),
     write(wire.LOG_BATCH, runs.log_batch, _batch, runs.packed),
     write(wire.LOG_INPUTS, runs.log_inputs),
     write(wire.LOG_OUTPUTS, runs.log_outputs),
+    write(wire.LOG_MODEL, runs.log_model),
     write(wire.SET_TAG, runs.set_tag, _changed),
     write(wire.DELETE_TAG, runs.delete_tag),
     read(wire.GET_BULK, runs.get_bulk),
     read(wire.GET_INTERVAL, runs.get_interval),
     read(wire.RESOLVE, runs.resolve),
     read(wire.CURVE, runs.curve),
+    read(wire.SUMMARY, summaries.summarise),
 ]
 STREAMS = [(wire.GET_HISTORY.method, wire.GET_HISTORY.path, get_history)]

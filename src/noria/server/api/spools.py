@@ -25,6 +25,8 @@ def _events(frames: bytes) -> list[Event]:
         if isinstance(record, wire.Log):
             time = int(record.timestamp * 1000)
             events.append(Event("log", [Metric(key, number(value), time, record.step) for key, value in record.metrics.items()]))
+        elif isinstance(record, wire.Points):
+            events.append(Event("log", [Metric(key, number(value), time, step) for key, value, time, step in record.points]))
         elif isinstance(record, wire.Rewind):
             events.append(Event("rewind", step=record.step))
         elif not isinstance(record, wire.Header):
