@@ -63,7 +63,7 @@ class Keeper:
         try:
             self._fold(conn, now)
         except Exception:
-            self._failed = _later(now)
+            self._failed = _later(now, 0.0)
             raise
         self._folded = time.monotonic()
 
@@ -109,7 +109,7 @@ class Keeper:
             if not isinstance(error, exc.DBAPIError):  # A full disk, or no database: writers are told, and this can wait.
                 log.exception("Keeping house failed")
                 self._hot, self._ripe = {}, set()  # Not the same again in a second, for ever.
-            self._rest = _later(now)
+            self._rest = _later(now, 1.0)
             return error
         self._rest = 0.0 if idle else time.monotonic() + (time.monotonic() - now) * (1 / _DUTY - 1)
         return None
@@ -127,10 +127,10 @@ class Keeper:
         self._free = True
 
 
-def _later(begun: float) -> float:
+def _later(begun: float, least: float) -> float:
     """When to try again what was begun then and failed now."""
     now = time.monotonic()
-    return now + max(1.0, (now - begun) * (1 / _DUTY - 1))
+    return now + max(least, (now - begun) * (1 / _DUTY - 1))
 
 
 def _left(conn: Connection, when: float) -> dict[int, tuple[int, float]]:
