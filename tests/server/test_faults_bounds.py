@@ -267,12 +267,6 @@ def test_what_is_no_request_gets_a_sentence(server: Running, sent: bytes, status
         said(answer(connection), status, words)
 
 
-def test_a_trailer_without_end_is_refused(server: Running) -> None:
-    with connected(server) as connection:
-        connection.sendall(head(server, runs.LOG_BATCH.path, "Transfer-Encoding: chunked") + b"\r\n0\r\n" + b"X: y\r\n" * 20_000)
-        said(answer(connection), 413, "head is over 64 KiB")
-
-
 @pytest.mark.slow
 def test_bombs_go_off_harmlessly(own_server: Running) -> None:
     run = new_run(own_server)
