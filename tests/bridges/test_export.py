@@ -41,18 +41,18 @@ def test_csv_has_a_row_for_each_run_and_each_point(
     ids = fill(own_server)
     done = bridges.run_export(own_server.client, "csv", str(tmp_path / "out"), experiments=["e"])
     assert (done.imported, done.failed) == (3, [])
-    rows = list(csv.DictReader((tmp_path / "out" / "runs.csv").open(newline="")))
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "runs.csv").read_text())))
     assert [row["run_id"] for row in rows] == ids and [row["params.n"] for row in rows] == ["0", "1", "2"]
     assert [row["metrics.loss"] for row in rows] == ["", "1.0", "0.5"] and {row["metrics.nan"] for row in rows} == {"nan"}
     assert (
         rows[1]["start_time"] == "2023-11-14T22:13:20.001Z" and rows[0]["tags.a/b"] == 'c "d"\n' and rows[0]["experiment"] == "e"
     )
-    points = list(csv.reader((tmp_path / "out" / "metrics.csv").open(newline="")))
+    points = list(csv.reader(io.StringIO((tmp_path / "out" / "metrics.csv").read_text())))
     assert points[0] == ["run_id", "key", "step", "timestamp", "value"] and len(points) == 1 + 3 + 3
     assert [ids[2], "loss", "1", "1700000000001", "0.5"] in points
     bridges.run_export(own_server.client, "csv", str(tmp_path / "out"), experiments=["e"])
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["metrics.csv", "runs.csv"]
-    assert len(list(csv.DictReader((tmp_path / "out" / "runs.csv").open(newline="")))) == 3
+    assert len(list(csv.DictReader(io.StringIO((tmp_path / "out" / "runs.csv").read_text())))) == 3
     capsys.readouterr()
     bridges.run_export(own_server.client, "csv", "-", filter="params.n = '2'")
     (only,) = csv.DictReader(io.StringIO(capsys.readouterr().out))

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from noria.errors import Unavailable
-from tests.conftest import Postgres, Running, new_database, until
 from tests.clients import SMALL, Client, Logger, Shipper, check, database_options, latest, new_run, refused
+from tests.conftest import Postgres, Running, new_database, until
 
 ROUNDS = int(os.environ.get("NORIA_FAULT_ROUNDS", "10"))
 """Of kills; more for a night."""

@@ -176,7 +176,7 @@ def paged(store: Store, text: str, entries: list[str], size: int) -> list[str]:
             return found
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(NODES, max_size=3), ORDER, st.sampled_from([3, 7, 100]))
 @example([], [(Identifier("metrics", "a"), False)], 3)
 @example([], [(Identifier("metrics", "a"), True), (Identifier("params", "b"), False)], 3)
@@ -288,6 +288,19 @@ def test_runs_of_no_or_many_experiments(store: Store) -> None:
         search(*map(str, range(10_001)))
     with pytest.raises(Invalid, match="at column 9"):  # A wrong filter is wrong among no runs too.
         store.read(lambda conn: run_search.search(conn, wire.Search([], "params.p")))
+
+
+def test_a_search_that_takes_for_ever_is_given_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(40):
+        run(store, f"r{number}", p="a" * 6000)
+    monkeypatch.setattr(run_search, "_SECONDS", 0.001)
+    text = " AND ".join(["NOT params.p LIKE '" + "%a" * 99 + "%b'"] * 99)
+    with pytest.raises(Invalid, match=r"This search was given up after 0.001 s. Ask for less"):
+        found(store, text)
+    with pytest.raises(Invalid, match="given up"):
+        store.read(lambda conn: run_search.count(conn, wire.Count(["0"], text)))
+    monkeypatch.undo()
+    assert len(found(store, "params.p LIKE 'a%'")) == 40  # The connection goes on.
 
 
 def test_searching_experiments(store: Store) -> None:

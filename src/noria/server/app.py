@@ -32,17 +32,24 @@ def build(state: State, token: str, *, ask: bool) -> ASGIApp:
 
 
 class Direct:
-    """Routes whose path has no fields are found by one look-up: going through all of them costs more than a small request."""
+    """Routes whose path has no fields are found by one look-up: going through all of them costs more than a small request.
+
+    Those that end in a file's path are found by their beginning; Starlette would also lose what comes after a line break in it.
+    """
 
     def __init__(self, routes: list[Route], others: ASGIApp) -> None:
         self._others = others
         self._known: dict[tuple[str, str], Handler] = {}
+        self._files: dict[str, dict[str, Handler]] = {}
         for route in routes:
-            if "{" not in route.path:
+            beginning, _, field = route.path.partition("{")
+            if not field:
                 self._known.update({(method, route.path): route.endpoint for method in route.methods or ()})
+            elif field == "path:path}":
+                self._files.setdefault(beginning, {}).update(dict.fromkeys(route.methods or (), route.endpoint))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        handle = self._known.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        handle = self._find(scope) if scope["type"] == "http" else None
         if handle is None:
             await self._others(scope, receive, send)
             return
@@ -54,6 +61,17 @@ class Direct:
         except Exception as error:
             response = await problem.unknown(request, error)
         await response(scope, receive, send)
+
+    def _find(self, scope: Scope) -> Handler | None:
+        method, path = scope["method"], scope["path"]
+        handle = self._known.get((method, path))
+        if handle is not None:
+            return handle
+        for beginning, methods in self._files.items():
+            if path.startswith(beginning) and method in methods:
+                scope["path_params"] = {"path": path[len(beginning) :]}
+                return methods[method]
+        return None
 
 
 def _routes(api: ModuleType, state: State) -> list[Route]:

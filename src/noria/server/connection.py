@@ -142,7 +142,7 @@ async def mind(connections: set[Any]) -> None:
     while True:
         await asyncio.sleep(1.0)
         now = loop.time()
-        asleep, last = max(0.0, now - last - 2.0), now
+        asleep, last = max(0.0, now - last - 1.0), now
         for connection in list(connections):
             try:
                 connection.look(now, asleep)

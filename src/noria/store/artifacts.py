@@ -21,10 +21,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import uuid4
 
 from noria.errors import Invalid, NotFound, Unavailable
+from noria.store.store import Outcome, tell
 from noria.store.uploads import Uploads
 from noria.types import File
 from noria.wire import limits
@@ -78,8 +79,11 @@ class Artifacts(Protocol):
     in_parts: bool
     """Whether whoever can is to send large files in parts."""
 
-    def put(self, path: str, data: bytes) -> Future[None]:
-        """Keep a small file. Once the future is done, it is there to stay."""
+    def put(self, path: str, data: bytes, future: Any = None) -> Any:
+        """Keep a small file; once the future that is returned is done, it is there to stay.
+
+        future: one of an event loop, to be used instead of a new one.
+        """
 
     def check(self, path: str) -> None:
         """Raise Invalid for a path at which no file can be."""
@@ -147,8 +151,8 @@ class Disk:
         self._waiting: queue.SimpleQueue[_Placing] = queue.SimpleQueue()
         threading.Thread(target=self._place_forever, name="noria-artifacts", daemon=True).start()
 
-    def put(self, path: str, data: bytes) -> Future[None]:
-        return self._place(_Placing(parts_of(path), _new("part"), data))
+    def put(self, path: str, data: bytes, future: Any = None) -> Any:
+        return self._place(_Placing(parts_of(path), _new("part"), data, future))
 
     def check(self, path: str) -> None:
         *folders, name = parts_of(path)
@@ -167,7 +171,7 @@ class Disk:
     def place(self, path: str, source: Path) -> None:
         self._place(_Placing(parts_of(path), os.path.relpath(source, self.uploads.folder))).result()
 
-    def _place(self, placing: _Placing) -> Future[None]:
+    def _place(self, placing: _Placing) -> Any:
         self._waiting.put(placing)
         return placing.future
 
@@ -230,9 +234,9 @@ class Disk:
 class _Placing:
     """A file on its way from the staging folder to its place. data: its content, if that is yet to be written."""
 
-    def __init__(self, parts: list[str], staged: str, data: bytes | None = None) -> None:
+    def __init__(self, parts: list[str], staged: str, data: bytes | None = None, future: Any = None) -> None:
         self.parts, self.staged, self.data = parts, staged, data
-        self.future: Future[None] = Future()
+        self.future: Any = Future() if future is None else future
         self.error: Exception | None = None
         self._file = -1
 
@@ -271,13 +275,8 @@ class _Placing:
         if file >= 0:
             os.close(file)
 
-    def answer(self) -> None:
-        if not self.future.set_running_or_notify_cancel():
-            return  # Nobody waits any more; what was done is done.
-        if self.error is None:
-            self.future.set_result(None)
-        else:
-            self.future.set_exception(_problem("/".join(self.parts), self.error))
+    def outcome(self) -> Outcome:
+        return self.future, None, None if self.error is None else _problem("/".join(self.parts), self.error)
 
 
 def _place_group(disk: Disk, group: list[_Placing]) -> None:
@@ -292,8 +291,7 @@ def _place_group(disk: Disk, group: list[_Placing]) -> None:
     except OSError as error:  # It is everybody's: no folder can be opened, or one cannot be synced.
         for each in group:
             each.fail(disk, error)
-    for each in group:
-        each.answer()
+    tell([each.outcome() for each in group])
 
 
 class _Folders:

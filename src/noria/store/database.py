@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ _NETWORK = {"nfs", "nfs4", "lustre", "gpfs", "beegfs", "cifs", "smb3", "ceph", "
 _APPENDING, _FOLDING, _CHANGING, _MIGRATING = range(0x6E6F7269, 0x6E6F7269 + 4)
 _TROUBLE = (exc.OperationalError, exc.InternalError, exc.InterfaceError)
 _UNSYNCED = {"SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC"}
+# Our queries are short: to compile them, or to start processes for them, takes longer than they do.
+_SHORT = ("-c jit=off", "-c max_parallel_workers_per_gather=0")
 _RETRY = {"40001", "40P01"}
 """serialization_failure and deadlock_detected: to be tried again."""
 
@@ -104,7 +108,7 @@ def _postgresql(url: str, *, power: bool) -> Engine:
         raise Invalid(f"'{url[:80]}' is not the URL of a database of a kind that Noria knows.",
                       "Write postgresql://user:password@host/name, or leave --db out for SQLite.")  # fmt: skip
     commit = [] if power else ["-c synchronous_commit=off"]
-    options = {"options": " ".join([*commit, "-c timezone=UTC"]), "connect_timeout": 10}
+    options = {"options": " ".join([*commit, *_SHORT, "-c timezone=UTC"]), "connect_timeout": 10}
     return create_engine(parsed.set(drivername="postgresql+psycopg"), poolclass=NullPool, connect_args=options)
 
 
@@ -214,6 +218,31 @@ def give_back(conn: Connection, pages: int) -> bool:
 def again(error: Exception) -> bool:
     """Whether the same transaction may well succeed at once."""
     return isinstance(error, exc.DBAPIError) and getattr(error.orig, "sqlstate", "") in _RETRY
+
+
+@contextmanager
+def in_time(conn: Connection, seconds: float) -> Iterator[None]:
+    """What is asked of the database inside is given up after so many seconds: a search can be made to take for ever."""
+    done = threading.Event()
+    if shared(conn.engine):
+        conn.exec_driver_sql(f"SET LOCAL statement_timeout = {int(seconds * 1000)}")
+    else:
+        threading.Thread(target=_watch, args=(conn.connection.driver_connection, done, seconds), daemon=True).start()
+    try:
+        yield
+    except exc.OperationalError as error:
+        if getattr(error.orig, "sqlstate", "") != "57014" and getattr(error.orig, "sqlite_errorname", "") != "SQLITE_INTERRUPT":
+            raise
+        raise Invalid(f"This search was given up after {seconds:g} s.", "Ask for less, or for something that is rarer.") from None
+    finally:
+        done.set()
+
+
+def _watch(raw: Any, done: threading.Event, seconds: float) -> None:
+    """Interrupt SQLite until it is done: between two statements it does not hear."""
+    while not done.wait(seconds):
+        raw.interrupt()
+        seconds = 0.01
 
 
 def doubtful(error: Exception) -> bool:

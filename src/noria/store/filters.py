@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from noria.errors import Invalid
 
-LENGTH, NESTING, CLAUSES, VALUES, WILDCARDS, ORDERS = 500_000, 32, 256, 10_000, 100, 16
+LENGTH, NESTING, CLAUSES, VALUES, WILDCARDS, ORDERS = 500_000, 32, 100, 10_000, 100, 16
 
 Kind = Literal["metrics", "params", "tags", "datasets", "attributes"]
 Of = Literal["last", "first", "min", "max"]

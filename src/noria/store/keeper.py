@@ -8,6 +8,7 @@ import time
 
 from sqlalchemy import Connection, exc, func, select
 
+from noria.errors import Unavailable
 from noria.store import database, metrics
 from noria.store.schema import metric_log
 
@@ -31,6 +32,7 @@ class Keeper:
 
     def __init__(self) -> None:
         self._folded = time.monotonic()
+        self._failed = 0.0  # Until then, a fold that failed is not tried again.
         self._rest = 0.0  # Until then, other work goes first.
         self._hot: dict[int, tuple[int, float]] | None = (
             None  # Points in the hot log and when they last grew; the quietest run first.
@@ -53,18 +55,29 @@ class Keeper:
         return time.monotonic() - self._folded >= _FOLD_SECONDS
 
     def fold(self, conn: Connection) -> None:
-        """Bring `latest` up to all that is committed when this begins."""
+        """Bring `latest` up to all that is committed when this begins. If that fails, as it does on a full disk, it fails at once
+        for some time, so that most of the time is left for what may succeed."""
+        now = time.monotonic()
+        if now < self._failed:
+            raise Unavailable("The last fold failed just now.")
+        try:
+            self._fold(conn, now)
+        except Exception:
+            self._failed = _later(now, 0.0)
+            raise
+        self._folded = time.monotonic()
+
+    def _fold(self, conn: Connection, now: float) -> None:
         with conn.begin():
             database.hold_appends(conn)
             upto = metrics.last_row(conn)
-        done, now = False, time.monotonic()
+        done = False
         while not done:
             with conn.begin():
                 database.hold_fold(conn)
                 done, counts = metrics.fold(conn, upto)
             for run, points in counts.items():
                 self._count(run, points, now)
-        self._folded = time.monotonic()
 
     def _count(self, run: int, points: int, now: float) -> None:
         if self._hot is None:
@@ -96,7 +109,7 @@ class Keeper:
             if not isinstance(error, exc.DBAPIError):  # A full disk, or no database: writers are told, and this can wait.
                 log.exception("Keeping house failed")
                 self._hot, self._ripe = {}, set()  # Not the same again in a second, for ever.
-            self._rest = now + 1.0
+            self._rest = _later(now, 1.0)
             return error
         self._rest = 0.0 if idle else time.monotonic() + (time.monotonic() - now) * (1 / _DUTY - 1)
         return None
@@ -112,6 +125,12 @@ class Keeper:
         self._hot.pop(run, None)
         self._ripe.discard(run)
         self._free = True
+
+
+def _later(begun: float, least: float) -> float:
+    """When to try again what was begun then and failed now."""
+    now = time.monotonic()
+    return now + max(least, (now - begun) * (1 / _DUTY - 1))
 
 
 def _left(conn: Connection, when: float) -> dict[int, tuple[int, float]]:

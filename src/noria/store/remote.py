@@ -8,7 +8,7 @@ elsewhere and is moved.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from noria.errors import Forbidden, Invalid, NoriaError, NotFound, Unavailable
 from noria.store.artifacts import STAGING, Incoming, Opened, parts_of
+from noria.store.store import tell
 from noria.store.uploads import Uploads
 from noria.types import File
 
@@ -48,9 +49,13 @@ class Remote:
         self.pool = ThreadPoolExecutor(16, "noria-files")
         self.uploads = Uploads(staging, self)
 
-    def put(self, path: str, data: bytes) -> Future[None]:
+    def put(self, path: str, data: bytes, future: Any = None) -> Any:
         parts_of(path)
-        return self.pool.submit(self._put, path, data)
+        storing = self.pool.submit(self._put, path, data)
+        if future is None:
+            return storing
+        storing.add_done_callback(lambda done: tell([(future, None, done.exception())]))
+        return future
 
     def _put(self, path: str, data: bytes) -> None:
         name = self.beside(path)

@@ -18,6 +18,7 @@ from typing import Any
 from msgspec import Struct
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Connection,
     FromClause,
     Select,
@@ -31,16 +32,18 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    union,
+    union_all,
 )  # fmt: skip
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.selectable import Join
 
 from noria.errors import Invalid
-from noria.store import experiments, fields, filters, page, run_load
+from noria.store import database, experiments, fields, filters, page, run_load
 from noria.store.fields import Field, Indexed
-from noria.store.filters import Comparison, Identifier, Kind, Node
+from noria.store.filters import AllOf, AnyOf, Comparison, Identifier, Kind, Node
 from noria.store.page import Mark
-from noria.store.schema import dataset, latest, param, run, tag
+from noria.store.schema import BEGINNING, dataset, latest, param, run, tag
 from noria.wire import runs as wire
 
 NAMES = filters.Names(
@@ -70,7 +73,7 @@ _METRIC = {"last": "value", "first": "first", "min": "min", "max": "max"}
 _TIES = ((Identifier("attributes", "start_time"), False), (Identifier("attributes", "run_id"), True))
 _RUN = run.alias("run_0")
 _NEWEST = select(func.max(run.c.id))
-_EXPERIMENTS, _HEADS = 10_000, 8
+_EXPERIMENTS, _HEADS, _SECONDS = 10_000, 8, 20.0
 
 Order = list[tuple[Identifier, bool]]
 _Found = Sequence[Any]
@@ -138,7 +141,8 @@ def search(conn: Connection, request: wire.Search) -> wire.Found:
     after = page.place(request.page_token, name, [_is_number(identifier) for identifier, _ in order])
     if not request.experiment_ids:
         return wire.Found()
-    found = _page(conn, _Question(scope, parts, order, after, limit + 1))
+    with database.in_time(conn, _SECONDS):
+        found = _page(conn, _Question(scope, parts, order, after, limit + 1))
     more = page.mark(name, _place(found[limit - 1])) if len(found) > limit else ""
     return wire.Found(run_load.load(conn, [each[0] for each in found[:limit]]), more)
 
@@ -151,8 +155,9 @@ def count(conn: Connection, request: wire.Count) -> wire.Total:
     scope, parts = _scope(request), filters.parse(request.filter, NAMES)
     if not request.experiment_ids:
         return wire.Total(0)
-    start = _narrow(conn, scope, parts, 10_000) or _all(scope, parts)
-    return wire.Total(conn.execute(select(func.count()).select_from(start.tables).where(start.where)).scalar_one())
+    with database.in_time(conn, _SECONDS):
+        start = _narrow(conn, scope, parts, 10_000) or _all(scope, parts)
+        return wire.Total(conn.execute(select(func.count()).select_from(start.tables).where(start.where)).scalar_one())
 
 
 def _scope(request: wire.Search | wire.Count) -> ColumnElement[bool]:
@@ -215,47 +220,66 @@ def _narrow(conn: Connection, scope: ColumnElement[bool], parts: list[Node], siz
     takes as many steps as there are. The two are equal where few is the root of size * all.
     """
     few = isqrt(size * (conn.execute(_NEWEST).scalar() or 0))
-    clauses = [part for part in parts if isinstance(part, Comparison) and _is_indexed(part)][:_HEADS]
-    heads = [_head(clause) for clause in clauses]
-    counts = conn.execute(select(_count(run, scope, few + 1), *(_count(head, held, few + 1) for head, held, _ in heads))).one()
+    covered = [(part, cover) for part in parts if (cover := _cover(part))][:_HEADS]
+    heads = [select(run.c.id).where(scope), *(union_all(*cover) if len(cover) > 1 else cover[0] for _, cover in covered)]
+    counts = conn.execute(select(*(_count(head, few + 1) for head in heads))).one()
     least = min(range(len(counts)), key=counts.__getitem__)
     if counts[least] > few:
         return None
-    if least == 0:
-        return _all(scope, parts)
-    table, held, key = heads[least - 1]
-    rest = fields.condition([part for part in parts if part is not clauses[least - 1]], _fields(key))
-    return _Start(_Across(table, run, key == run.c.id), and_(held, scope, rest))
+    return _all(scope, parts) if least == 0 else _from(scope, parts, *covered[least - 1])
 
 
-def _count(tables: FromClause, where: ColumnElement[bool], most: int) -> ColumnElement[int]:
-    rows = select(literal_column("1")).select_from(tables).where(where).limit(most).subquery()
-    return select(func.count()).select_from(rows).scalar_subquery()
+def _count(head: Select[Any] | CompoundSelect[Any], most: int) -> ColumnElement[int]:
+    return select(func.count()).select_from(head.limit(most).subquery()).scalar_subquery()
+
+
+def _from(scope: ColumnElement[bool], parts: list[Node], part: Node, cover: list[Select[Any]]) -> _Start:
+    """From the runs of a cover. That of a single clause is all that it says."""
+    head = (union(*cover) if len(cover) > 1 else cover[0]).subquery("head")
+    key: ColumnElement[int] = head.c[0]
+    rest = [other for other in parts if other is not part or not isinstance(part, Comparison)]
+    return _Start(_Across(head, run, key == run.c.id), and_(scope, fields.condition(rest, _fields(key))))
+
+
+def _cover(node: Node) -> list[Select[Any]] | None:
+    """Questions that an index alone can answer; all runs that match the node are among what they find. None: there are none."""
+    if isinstance(node, Comparison):
+        return [_keys(node)] if _is_indexed(node) else None
+    if isinstance(node, AllOf):
+        return next((cover for cover in map(_cover, node.parts) if cover), None)
+    if isinstance(node, AnyOf):
+        covers = [_cover(part) for part in node.parts]
+        return None if None in covers else [each for cover in covers for each in cover or []]
+    return None
 
 
 def _is_indexed(clause: Comparison) -> bool:
-    """Whether an index has all that is asked."""
     left = clause.left
     if left.kind in _TABLES:
         return left.of == "last" and clause.op != "IS"
     return left.key == "run_id" and clause.op in ("=", "IN")
 
 
-def _head(clause: Comparison) -> tuple[FromClause, ColumnElement[bool], ColumnElement[int]]:
-    """The rows of an index that a clause means: their table, what holds there, and the key of the run."""
+def _keys(clause: Comparison) -> Select[Any]:
+    """The keys of the runs that a clause means."""
     if clause.left.kind == "attributes":
-        return _RUN, fields.test(Field(_RUN.c.uuid), clause), _RUN.c.id
+        return select(_RUN.c.id).where(fields.test(Field(_RUN.c.uuid), clause))
     own = _alias(clause.left.kind, 0)
-    return own, and_(own.c.key == clause.left.key, *_held(own, clause)), own.c.run
+    return select(own.c.run).where(own.c.key == clause.left.key, *_held(own, clause))
 
 
 def _held(own: FromClause, clause: Comparison) -> Iterator[ColumnElement[bool]]:
     """What a clause asks of a value."""
     if clause.value is None:
         return
-    if clause.left.kind != "metrics" and clause.op in ("=", "IN"):
-        yield Indexed(own.c.value).in_(clause.value if isinstance(clause.value, list) else [clause.value])
-    yield fields.test(Field(own.c.value, has_nan=clause.left.kind == "metrics"), clause)
+    exact = fields.test(Field(own.c.value, has_nan=clause.left.kind == "metrics"), clause)
+    if clause.left.kind == "metrics" or clause.op not in ("=", "IN"):
+        yield exact
+        return
+    texts: list[Any] = clause.value if isinstance(clause.value, list) else [clause.value]
+    yield Indexed(own.c.value).in_(texts)
+    if any(len(text) >= BEGINNING for text in texts):
+        yield exact
 
 
 @cache

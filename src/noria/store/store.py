@@ -174,7 +174,7 @@ class Store:
             outcomes = [(item.future, None, problem) for item in group]
         elif connection.info.pop("appended", False):
             self._behind = True
-        _tell(outcomes)
+        tell(outcomes)
 
     def _doubt(self, error: Exception) -> Exception:
         """What to answer after this error. After a failed sync nothing more is written: the next one would succeed and lie."""
@@ -212,7 +212,7 @@ class Store:
         except Exception as error:
             problem = self._doubt(error)
             outcomes = [(future, None, problem) for future in asked]
-        _tell(outcomes)
+        tell(outcomes)
 
     def _append(self, connection: Connection, items: Sequence[_Item]) -> list[Outcome]:
         """All batches with one look at their runs and few inserts."""
@@ -260,7 +260,7 @@ def _refusal(connection: Connection, uuid: str) -> NoriaError | None:
     return None
 
 
-def _tell(outcomes: list[Outcome]) -> None:
+def tell(outcomes: list[Outcome]) -> None:
     """Resolve the futures: those of event loops all at once, in their loop's thread."""
     loops: dict[Any, list[Outcome]] = {}
     for outcome in outcomes:

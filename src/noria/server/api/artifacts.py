@@ -9,7 +9,6 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 import msgspec
-from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -49,7 +48,7 @@ async def put(request: Request, state: State) -> Response:
     length = int(request.headers.get("content-length", -1))
     try:
         if 0 <= length <= _SMALL:
-            await asyncio.wrap_future(artifacts.put(path, await _whole(request)))
+            await artifacts.put(path, await _whole(request), asyncio.get_running_loop().create_future())
         else:
             await _fill(request, state, lambda: artifacts.begin(path, max(length, 0)))
     except ClientDisconnect:
@@ -84,7 +83,7 @@ async def _fill(request: Request, state: State, begin: Callable[[], Sink[T]]) ->
         return await in_thread(state.artifacts, sink.commit)
     except BaseException:
         if writing is not None:
-            await asyncio.wait([writing])  # Nothing is closed that is still written to.
+            await asyncio.gather(writing, return_exceptions=True)  # Nothing is closed that is still written to.
         await in_thread(state.artifacts, sink.abandon)
         raise
 
@@ -173,7 +172,7 @@ async def put_by_page(request: Request, state: State) -> Response:
     path = limits.served_path(_given(request, "path"))
     data = await read_body(request, _BY_PAGE)
     _, root = await _root(state, _of_run(request))
-    await asyncio.wrap_future(state.artifacts.put(wire.below(root, path), data))
+    await state.artifacts.put(wire.below(root, path), data, asyncio.get_running_loop().create_future())
     return _answer(Empty())
 
 
@@ -255,23 +254,16 @@ def _of_version(request: Request) -> Callable[[Connection], str]:
     return lambda conn: registry.location(conn, asked.name, asked.version)
 
 
-class _Any(PathConvertor):
-    """Starlette's own ends at a line break, and the rest of the path would be lost."""
-
-    regex = "(?s:.*)"
-
-
-register_url_convertor("any", _Any())
-_FILE = f"{wire.CONTENT}/{{path:any}}"
+_FILE = f"{wire.CONTENT}/{{path:path}}"
 STREAMS = [
     ("PUT", _FILE, put),
     ("GET", _FILE, get),
     ("GET", wire.LIST.path, list_of_run),
     ("GET", wire.LIST_ROOT.path, list_root),
     ("DELETE", _FILE, delete),
-    ("POST", f"{wire.MULTIPART}/create/{{path:any}}", create_upload),
-    ("POST", f"{wire.MULTIPART}/complete/{{path:any}}", complete_upload),
-    ("POST", f"{wire.MULTIPART}/abort/{{path:any}}", abort_upload),
+    ("POST", f"{wire.MULTIPART}/create/{{path:path}}", create_upload),
+    ("POST", f"{wire.MULTIPART}/complete/{{path:path}}", complete_upload),
+    ("POST", f"{wire.MULTIPART}/abort/{{path:path}}", abort_upload),
     ("PUT", f"{wire.PARTS}/{{upload}}/{{number:int}}", put_part),
     ("GET", "/get-artifact", get_of_run),
     ("GET", "/model-versions/get-artifact", get_of_version),
