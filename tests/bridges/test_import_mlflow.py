@@ -211,6 +211,7 @@ def test_a_run_that_went_on_is_completed(own_server: Running, tmp_path: Path, mo
     from tests.bridges.snapshot import same, snapshot
 
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", own_server.token)
+    monkeypatch.chdir(tmp_path)  # MLflow keeps artifacts below the folder where it runs.
     uri, path = stores(tmp_path)["database"]
     client = MlflowClient(uri)
     run_id = client.create_run("0", run_name="goes on", start_time=5).info.run_id
