@@ -35,7 +35,7 @@ format: $(VENV)/.test ## Format the code
 	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --quiet --fix .
 
 bench: $(VENV)/.bench ## Measure side by side with peers; results go to bench/results
-	@for file in bench/*.py; do echo "bench: $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in log_call.py startup.py "tracking.py --quick"; do echo "bench: $$file"; $(BIN)/python bench/$$file || exit 1; done
 
 web: $(PAGE) ## Build the web page
 $(PAGE): $(WEB) | $(VENV)/.demo

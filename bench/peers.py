@@ -107,7 +107,12 @@ def memory(pids: list[int], field: str) -> float:
 
 def cpu(pids: list[int]) -> float:
     """Seconds of CPU used so far, by children that have ended too: fields 14 to 17 of /proc/PID/stat."""
-    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
+    fields = []
+    for pid in pids:
+        try:
+            fields.append(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split())
+        except FileNotFoundError:  # It has ended since it was listed.
+            pass
     return sum(int(ticks) for field in fields for ticks in field[11:15]) / os.sysconf("SC_CLK_TCK")
 
 

@@ -79,7 +79,7 @@ def test_wrong_targets_get_a_sentence(own_server: Running, tmp_path: Path) -> No
         ("parquet", "-", {}, "cannot be written to stdout"),
         ("nosuch", "x", {}, "There is no 'nosuch' among exporters. Use one of: csv, mlflow, parquet"),
         ("csv", f"{tmp_path}/o", {"experiments": ["nosuch"]}, "There is no experiment 'nosuch'"),
-        ("csv", f"{tmp_path}/o", {"filter": "metrics.loss <"}, "filter string"),
+        ("csv", f"{tmp_path}/o", {"filter": "metrics.loss <"}, "at column 15"),
     ):
         with pytest.raises(NoriaError) as caught:
             bridges.run_export(own_server.client, format, target, **options)  # type: ignore[arg-type]
