@@ -494,6 +494,7 @@ def test_what_a_dead_server_left_is_removed_once_it_is_old(own_server: Running) 
     assert [path.name for path in staging.iterdir()] == ["c-3.part"]  # Another server may be at it.
 
 
+@pytest.mark.slow
 def test_places_that_cannot_be(noria: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for place, sentence in (
@@ -505,6 +506,7 @@ def test_places_that_cannot_be(noria: Callable[..., subprocess.CompletedProcess[
         assert done.returncode and sentence in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
+@pytest.mark.slow
 def test_a_store_that_fails_is_told_in_a_sentence(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {**KEYS, "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}.items():
         monkeypatch.setenv(name, value)

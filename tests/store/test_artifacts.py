@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from noria.errors import NoriaError, NotFound, Unavailable
+from noria.errors import Conflict, NoriaError, NotFound, Unavailable
 from noria.store import artifacts, uploads
 from noria.store.artifacts import Disk
 
@@ -183,3 +183,19 @@ def test_two_send_one_part_the_later_counts(tmp_path: Path) -> None:
     assert disk.open("x").read(0, 99) == b"22223"
     with pytest.raises(NotFound):
         disk.open("y")
+
+
+def test_a_part_that_is_just_being_sent_again_keeps_the_upload_open(tmp_path: Path) -> None:
+    disk = Disk(tmp_path / "root")
+    upload, _, _ = disk.uploads.create("x", 1)
+    for time in range(2):
+        part = disk.uploads.part(upload, 1, 2)
+        part.write([b"ab"])
+        if time == 0:
+            part.commit()
+    with pytest.raises(Conflict):
+        disk.uploads.complete(upload, {})
+    part.commit()
+    disk.uploads.complete(upload, {})
+    with pytest.raises(Conflict, match="is complete"):
+        disk.uploads.part(upload, 1, 2)

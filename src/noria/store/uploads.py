@@ -17,7 +17,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -37,7 +37,8 @@ _KEPT = 7 * 86_400
 """Seconds without a new part after which an upload is given up."""
 _TIDY_EVERY = 3600
 _TAKING = threading.Lock()
-"""Whether a part is taken and who sends it change together."""
+"""Who sends a part, whether it is taken and whether the upload is sealed change one after another. Several server processes do not
+share this: two of them at one part of one upload must be sent the same bytes, which is what a sender does who tries again."""
 
 
 class Plan(Struct, frozen=True):
@@ -93,10 +94,10 @@ class Uploads:
         folder, plan = self._known(upload)
         if not 1 <= number <= plan.parts or size < 1:
             raise Invalid(f"Part {number} of {size} bytes cannot be one of the {plan.parts} parts of '{plan.path[-200:]}'.")
-        if (folder / "sealed").exists():
-            raise Conflict(f"The upload of '{plan.path[-200:]}' is complete.", "Create another to change the file.")
         last = number == plan.parts
-        with _told():
+        with _told(), _TAKING:
+            if (folder / "sealed").exists():
+                raise Conflict(f"The upload of '{plan.path[-200:]}' is complete.", "Create another to change the file.")
             if not last:
                 _claim(folder, size)
             return Part(folder, number, size, last, self._sending)
@@ -117,9 +118,10 @@ class Uploads:
             self._completing.discard(upload)
 
     def _complete(self, folder: Path, plan: Plan, etags: dict[int, str]) -> None:
-        if not (folder / "sealed").exists():
-            _check(folder, plan, etags)
-            _write(folder / "sealed", b"")
+        with _TAKING:
+            if not (folder / "sealed").exists():
+                _check(folder, plan, etags)
+                _write(folder / "sealed", b"")
         if (folder / "last").exists():
             _join(folder, plan.parts)
         if (folder / "data").exists():
@@ -163,8 +165,9 @@ class Uploads:
             return
         self._tidied = time.monotonic()
         for folder in self.folder.iterdir():
-            if _ID.fullmatch(folder.name) and time.time() - folder.stat().st_mtime > _KEPT:
-                shutil.rmtree(folder, ignore_errors=True)
+            with suppress(FileNotFoundError):  # Another server tidies up here, too.
+                if _ID.fullmatch(folder.name) and time.time() - folder.stat().st_mtime > _KEPT:
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 class Part:
@@ -175,9 +178,8 @@ class Part:
         self._at = 0 if last else (number - 1) * size
         self._end = self._at + size
         self._crc = 0
-        with _TAKING:
-            sending[folder, number] = self
-            _untake(folder, number)
+        sending[folder, number] = self
+        _untake(folder, number)
         self._file = os.open(folder / ("last" if last else "data"), os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if last else 0), 0o666)
 
     def write(self, blocks: Sequence[bytes]) -> None:
