@@ -25,12 +25,6 @@ for number in range(3):
 """
 
 
-@pytest.fixture(autouse=True)
-def _built() -> None:
-    if find_spec("noria.bridges") is None:
-        pytest.skip("this tree has no bridges")
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder mlruns with three runs."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +11,7 @@ from noria.cli.group import Group
 from noria.cli.show import json_option
 
 if TYPE_CHECKING:
+    from noria.bridges.bring import Summary
     from noria.client.http import Server
     from noria.types import Experiment, Run
     from noria.wire.experiments import ViewType
@@ -222,9 +223,10 @@ def import_(source: str, kind: str, experiment: str | None, as_json: bool) -> No
 
     SOURCE is the address of an MLflow server, its database (mlflow.db, postgresql://…), a folder mlruns, one of W&B's offline runs, or one of TensorBoard's event files. It may be repeated: what is here already is passed over, and what was cut short is completed.
     """
+    from noria import bridges
     from noria.cli.progress import bar
 
-    bridges, server = _bridges(), _settled()
+    server = _settled()
     with bar("importing") as progress:
         done = bridges.run_import(server, kind or bridges.guess(source), source, experiment=experiment, progress=progress)
     _report(done, "imported", "were here already", as_json)
@@ -241,16 +243,17 @@ def export(target: str, kind: str, experiments: tuple[str, ...], text: str, as_j
 
     csv and parquet are one row a run; without TARGET csv goes to stdout. mlflow is the address of a server, which gets all that a run has.
     """
+    from noria import bridges
     from noria.cli.progress import bar
 
-    bridges, server = _bridges(), _settled()
+    server = _settled()
     names = [each.name for each in _experiments(server, experiments, False)] if experiments else None
     with bar("exporting") as progress:
         done = bridges.run_export(server, kind or _format_of(target), target, experiments=names, filter=text, progress=progress)
     _report(done, "exported", "were there already", as_json)
 
 
-def _report(done: Any, new: str, old: str, as_json: bool) -> None:
+def _report(done: Summary, new: str, old: str, as_json: bool) -> None:
     """What became of the runs; exit code 1 if something did not come along."""
     from noria.cli import show
 
@@ -273,19 +276,6 @@ def _format_of(target: str) -> str:
     if target.startswith(("http://", "https://")):
         return "mlflow"
     raise Invalid(f"'{target}' does not say what to write.", "Give --format csv, parquet or mlflow.")
-
-
-def _bridges() -> Any:
-    from importlib import import_module
-
-    from noria.errors import Unsupported
-
-    try:
-        return import_module("noria.bridges")
-    except ImportError as error:
-        raise Unsupported(
-            f"This installation cannot import or export ({error}).", "Install a release that has noria.bridges."
-        ) from None
 
 
 def _settled() -> Server:
