@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,6 +107,14 @@ def test_errors_point_at_the_column_and_say_what_was_expected(text: str, says: s
     with pytest.raises(Invalid) as raised:
         parse(text)
     assert says in raised.value.message
+
+
+def test_the_examples_of_the_documents_are_understood() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "searching.md").read_text()
+    blocks = {kind: body.splitlines() for kind, body in re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL)}
+    assert all(parse(line) for line in blocks["filter"]) and len(filters.order(blocks["order"], NAMES)) == 4
+    told = {f"`{name}`" for name in (*NAMES.texts, *NAMES.numbers)}
+    assert told <= set(re.findall(r"`\w+`", text))
 
 
 def test_order_by() -> None:
