@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from noria.errors import Unavailable
 from noria.types import Metric
 from noria.wire import experiments, limits, runs
 from tests.clients import latest, new_run
@@ -231,9 +233,18 @@ def test_too_many_connections_are_told_so(tmp_path: Path) -> None:
             for _ in range(3):
                 last = stack.enter_context(connected(running))
             said(answer(last), 503, "20 connections, which are all that it takes")
-        until(lambda: new_run(running))
+            for _ in range(3):  # The client closes its connection when it is told so, and makes a new one.
+                assert not _answers(running)
+        until(lambda: _answers(running))
     finally:
         running.stop()
+
+
+def _answers(running: Running) -> bool:
+    try:
+        return bool(new_run(running))
+    except Unavailable:
+        return False
 
 
 def test_readers_are_sent_away_before_writers(tmp_path: Path) -> None:
@@ -265,6 +276,14 @@ def test_what_is_no_request_gets_a_sentence(server: Running, sent: bytes, status
     with connected(server) as connection:
         connection.sendall(sent)
         said(answer(connection), status, words)
+
+
+def test_a_trailer_without_end_is_refused(server: Running) -> None:
+    with connected(server) as connection:
+        connection.sendall(head(server, runs.LOG_BATCH.path, "Transfer-Encoding: chunked") + b"\r\n0\r\n")
+        while not select.select([connection], [], [], 0.02)[0]:
+            connection.sendall(b"X: y\r\n" * 1000)
+        said(answer(connection), 413, "head is over 64 KiB")
 
 
 @pytest.mark.slow
@@ -327,7 +346,7 @@ def test_filters_that_ask_for_too_much_are_answered_soon(own_server: Running, ki
     run = new_run(own_server)
     own_server.client.call(runs.LOG_PARAM, runs.LogParam("a", "a" * 6000, run))
     for text in FILTERS:
-        request = runs.Search(["0"], text) if kind == "runs" else experiments.Search(filter=text)
+        request = runs.Search(["0"], text) if kind == "runs" else experiments.Search(max_results=100, filter=text)
         path = runs.SEARCH.path if kind == "runs" else experiments.SEARCH.path
         body = msgspec.json.encode(request)
         with growth_below(own_server, 64 * MIB), connected(own_server) as connection:

@@ -170,8 +170,7 @@ class Server:
         return answer
 
     def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> http.client.HTTPResponse:
-        # A kept connection that the server has closed meanwhile can be read: it says so at once, before anything is sent.
-        if self._connection is not None and select([self._connection.sock], [], [], 0)[0]:
+        if self._connection is not None and _over(self._connection):
             self.close()
         try:
             if self._connection is None:
@@ -224,6 +223,11 @@ class Server:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _over(connection: http.client.HTTPConnection) -> bool:
+    """Whether a kept connection was closed: by an answer that said so, or by the server since (then there is an end to read)."""
+    return connection.sock is None or bool(select([connection.sock], [], [], 0)[0])
 
 
 def _why(error: Exception) -> str:

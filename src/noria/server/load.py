@@ -5,6 +5,8 @@ MLflow's clients wait and ask again after a 503, so an overload costs time and n
 
 from __future__ import annotations
 
+import asyncio
+
 from noria.errors import Unavailable
 
 
@@ -38,3 +40,5 @@ WRITES = Lane("requests to write", 4096)
 BODIES = Lane("bytes of large requests", 128 << 20)
 """Of each request, what is over SMALL."""
 SMALL = 1 << 20
+ONE = asyncio.Semaphore(1)
+"""Large bodies are decoded one after the other, since each is many times as large when it is."""

@@ -118,8 +118,9 @@ async def read_query(endpoint: Endpoint[Any, Any], request: Request) -> Any:
     if body and kind != f"application/{endpoint.codec}":
         raise Invalid(f"Bad Request. Content-Type must be one of ['application/{endpoint.codec}'].", f"It is '{kind[:80]}'.")
     if not inpath:
-        if len(body) > load.SMALL:  # Others need not wait for it.
-            return await asyncio.to_thread(decode, endpoint.request, body, endpoint.codec)
+        if len(body) > load.SMALL:
+            async with load.ONE:
+                return await asyncio.to_thread(decode, endpoint.request, body, endpoint.codec)
         return decode(endpoint.request, body, endpoint.codec)
     fields = decode(dict[str, Any], body, endpoint.codec)
     return convert(endpoint.request, {**fields, **inpath})

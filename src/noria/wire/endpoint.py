@@ -22,6 +22,8 @@ PROTOCOL = 1
 """Raised when a client and a server of different releases no longer understand each other."""
 PROTOCOL_HEADER = "noria-protocol"
 
+_PATIENT = 4 << 20
+"""Bytes of a body up to which it is read field by field if need be; that takes ten times its size, and a second for each 20 MiB."""
 _PATH_FIELD = re.compile(r"{(\w+)}")
 
 
@@ -58,11 +60,14 @@ def decode(kind: type[Q], body: bytes, codec: str = "json") -> Q:
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise Invalid(f"The body is not what was expected: {error}.", "Use the same release on both sides.") from None
     decoder, unusual = _decoder(cast(Any, kind))
-    if not (b"\\" in body and rb"\u0000" in body) and not [mark for mark in unusual if mark in body]:
+    large = len(body) > _PATIENT
+    if large or (not (b"\\" in body and rb"\u0000" in body) and not [mark for mark in unusual if mark in body]):
         try:
             return decoder.decode(body or b"{}")  # type: ignore[no-any-return]
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            pass  # The patient reading finds out what is wrong, if anything is.
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            if large:
+                raise Invalid(f"The body is not what was expected: {error}.", "Split it up, to hear more.") from None
+            # The patient reading finds out what is wrong, if anything is.
     return fit(kind, parse(body))
 
 
