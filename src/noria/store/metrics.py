@@ -112,6 +112,13 @@ def folded(conn: Connection) -> int:
     return conn.execute(select(mark.c.value).where(mark.c.name == _FOLDED)).scalar() or 0
 
 
+def caught_up(conn: Connection) -> bool:
+    """Whether `latest` has all that this transaction sees of the hot log."""
+    newest = select(func.max(metric_log.c.id)).scalar_subquery()
+    done = select(mark.c.value).where(mark.c.name == _FOLDED).scalar_subquery()
+    return bool(conn.execute(select(func.coalesce(newest, 0) <= func.coalesce(done, 0))).scalar_one())
+
+
 def fold(conn: Connection, upto: int) -> tuple[bool, dict[int, int]]:
     """Bring `latest` on by FOLD rows, at most up to row `upto`. Returns whether that is done, and how many points each run got."""
     since = folded(conn)
