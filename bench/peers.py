@@ -120,15 +120,18 @@ def cpu(pids: list[int]) -> float:
 def growth(pids: list[int]) -> Iterator[Callable[[], float]]:
     """The block is given what tells by how many MiB the processes' resident memory has grown at most, each at its peak."""
     before = {pid: _status(pid, "VmRSS") for pid in pids}
-    for pid in pids:
+    for pid in filter(before.get, pids):
         Path(f"/proc/{pid}/clear_refs").write_text("5")  # Linux: the peak begins anew (proc(5)).
     yield lambda: sum(max(0, _status(pid, "VmHWM") - rss) for pid, rss in before.items()) / 1024
 
 
 def _status(pid: int, field: str) -> int:
-    """KiB."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+    """KiB; 0 of a process that has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except FileNotFoundError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), 0)
 
 
 # The servers.

@@ -148,7 +148,7 @@ class Disk:
                 f"The folder {root} cannot hold artifacts ({error.strerror}).", "Give another with --artifacts."
             ) from None
         _forget(self.staging)
-        self.sync: Callable[[int], object] = os.fsync if power else int
+        self._power = power
         self.pool = ThreadPoolExecutor(8, "noria-files")
         self.uploads = Uploads(root / STAGING, self)
         self._waiting: queue.SimpleQueue[_Placing] = queue.SimpleQueue()
@@ -173,6 +173,16 @@ class Disk:
 
     def place(self, path: str, source: Path) -> None:
         self._place(_Placing(parts_of(path), os.path.relpath(source, self.uploads.folder))).result()
+
+    def sync(self, file: int) -> None:
+        """Wait until a file, or the names in a folder, would survive a power cut, if that is promised."""
+        if self._power:
+            os.fsync(file)
+
+    def write_back(self, file: int, start: int, size: int) -> None:
+        """Have the disk begin with these bytes, so that a sync later has less to wait for."""
+        if self._power and _sync_file_range is not None:
+            _sync_file_range(file, ctypes.c_longlong(start), ctypes.c_longlong(size), _SYNC_FILE_RANGE_WRITE)
 
     def _place(self, placing: _Placing) -> Any:
         self._waiting.put(placing)
@@ -247,7 +257,7 @@ class _Placing:
         if self.data is not None:
             self._file = os.open(self.staged, _NEW, 0o666, dir_fd=disk.staging)
             _write_all(self._file, [self.data])
-            _write_back(self._file, 0, len(self.data))
+            disk.write_back(self._file, 0, len(self.data))
 
     def sync(self, disk: Disk, folders: _Folders) -> None:
         if self._file >= 0:
@@ -337,7 +347,7 @@ class _Growing:
         with _told(self._path):
             self._size += _write_all(self._file, blocks)
             if self._size - self._given >= _WRITE_BACK:
-                _write_back(self._file, self._given, self._size - self._given)
+                self._disk.write_back(self._file, self._given, self._size - self._given)
                 self._given = self._size
 
     def commit(self) -> None:
@@ -412,12 +422,6 @@ def _write_all(file: int, blocks: Sequence[bytes]) -> int:
         while rest:
             rest = rest[os.write(file, rest) :]
     return size
-
-
-def _write_back(file: int, start: int, size: int) -> None:
-    """Have the disk begin with these bytes, so that a sync later has less to wait for."""
-    if _sync_file_range is not None:
-        _sync_file_range(file, ctypes.c_longlong(start), ctypes.c_longlong(size), _SYNC_FILE_RANGE_WRITE)
 
 
 def _remove(name: str, folder: int) -> None:
