@@ -51,6 +51,16 @@ def start(
                                 start_new_session=True, env=dict(env) if env is not None else None, cwd=cwd)  # fmt: skip
 
 
+def beside(argv: Sequence[str], *, env: Mapping[str, str]) -> Popen[bytes]:
+    """Start a command in the caller's own group, that says where the caller says it."""
+    return subprocess.Popen(argv, stdin=subprocess.DEVNULL, env=dict(env))
+
+
+def within(argv: Sequence[str], *, env: Mapping[str, str]) -> int:
+    """Let a command have the terminal until it ends; its return code."""
+    return subprocess.run(argv, env=dict(env)).returncode
+
+
 def python(module: str, *args: str) -> list[str]:
     """The command that runs a module of ours with this interpreter."""
     return [sys.executable, "-m", module, *args]

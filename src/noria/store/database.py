@@ -108,8 +108,20 @@ def _postgresql(url: str, *, power: bool) -> Engine:
         raise Invalid(f"'{url[:80]}' is not the URL of a database of a kind that Noria knows.",
                       "Write postgresql://user:password@host/name, or leave --db out for SQLite.")  # fmt: skip
     commit = [] if power else ["-c synchronous_commit=off"]
-    options = {"options": " ".join([*commit, *_SHORT, "-c timezone=UTC"]), "connect_timeout": 10}
+    options = {"options": " ".join([*commit, *_SHORT, "-c timezone=UTC"]), "connect_timeout": 10, "cursor_factory": _binary()}
     return create_engine(parsed.set(drivername="postgresql+psycopg"), poolclass=NullPool, connect_args=options)
+
+
+def _binary() -> type[Any]:
+    """Cursors whose results come as PostgreSQL has them: as text, blobs are twice as large, and numbers are printed and read."""
+    import psycopg
+
+    class Binary(psycopg.Cursor[Any]):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self.format = psycopg.pq.Format.BINARY
+
+    return Binary
 
 
 def _shown(url: str) -> str:

@@ -49,14 +49,16 @@ export interface RunPage {
   next_page_token?: string;
 }
 
-export const PAGE_SIZE = 200;
+/** Runs of the first page, which is waited for, and of those after it, which are many. */
+const FIRST_PAGE = 200;
+const NEXT_PAGE = 1000;
 
 export function searchRuns(search: RunSearch, pageToken: string, signal?: AbortSignal): Promise<RunPage> {
   const body = {
     experiment_ids: search.experimentIds,
     filter: search.filter,
     run_view_type: search.isDeleted ? "DELETED_ONLY" : "ACTIVE_ONLY",
-    max_results: PAGE_SIZE,
+    max_results: pageToken ? NEXT_PAGE : FIRST_PAGE,
     order_by: [search.order || "attributes.start_time DESC"],
     page_token: pageToken,
   };
