@@ -1,0 +1,167 @@
+"""The code of a job as it was when it was submitted, with what was not committed.
+
+It is kept as one file, named by its content, so that a thousand jobs of the same code keep it once; each job unpacks it into its own
+folder. What is not code (ignored files, data) stays where it is, and is linked to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from noria import process
+from noria.errors import Invalid, Unavailable
+
+BYTES, FILES = 64 << 20, 10_000
+"""What is more than this is not code. It is read at each submission."""
+_JUNK = {".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".tox",
+         "mlruns", "wandb", "lightning_logs", ".ipynb_checkpoints", ".noria"}  # fmt: skip
+
+
+class Tree(Struct, frozen=True):
+    """Files below `root`, by sorted relative paths. commit: of git, "" outside of a repository. dirty: whether files differ from it."""
+
+    root: str
+    files: list[str]
+    commit: str = ""
+    dirty: bool = False
+
+
+class Frozen(Struct, frozen=True):
+    """file: the packed code. inside: the folder below its root in which the command was given. links: names and where they lead."""
+
+    file: str
+    inside: str
+    links: dict[str, str]
+    commit: str
+    dirty: bool
+
+
+def freeze(folder: Path, store: Path) -> Frozen:
+    """Keep the code around a folder: its git repository, or the folder itself. Raises Invalid if that is more than code."""
+    tree = gather(folder)
+    packed = store / f"{_digest(tree)}.tar"
+    if not packed.exists():
+        _pack(tree, packed)
+    inside = os.path.relpath(folder.resolve(), tree.root)
+    return Frozen(str(packed), "" if inside == "." else inside, links(tree), tree.commit, tree.dirty)
+
+
+def gather(folder: Path) -> Tree:
+    """What is code around a folder. Raises Invalid if it is too much."""
+    tree = _repository(folder) or Tree(str(folder.resolve()), sorted(_walk(folder.resolve())))
+    size, count = sum(os.lstat(Path(tree.root) / each).st_size for each in tree.files), len(tree.files)
+    if size > BYTES or count > FILES:
+        what = f"{size / 2**20:,.0f} MiB" if size > BYTES else f"{count:,} files"
+        cure = "Name what is no code in .gitignore" if tree.commit else "Make it a git repository with a .gitignore"
+        raise Invalid(
+            f"{tree.root} has {what}, which is too much to freeze for each job.", f"{cure}, or submit with --no-freeze."
+        )
+    return tree
+
+
+def _repository(folder: Path) -> Tree | None:
+    """The files that git has or would add, as they are now; None outside of a repository, or without git."""
+
+    def git(*words: str) -> process.Answer:
+        return process.run(["git", "-C", str(folder), *words])
+
+    root = git("rev-parse", "--show-toplevel")
+    if root.code:
+        return None
+    top = root.out.rstrip("\n")
+    # By one call: names of what is tracked, and of what is neither tracked nor ignored. Submodules are repositories of their own.
+    listed = process.run(["git", "-C", top, "ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+    files = {name for name in listed.out.split("\0") if name}
+    for name in [name for name in files if (Path(top) / name).is_dir() and not (Path(top) / name).is_symlink()]:
+        files.discard(name)
+        files.update(f"{name.rstrip('/')}/{each}" for each in _inner(Path(top) / name))
+    there = sorted(name for name in files if os.path.lexists(Path(top) / name))
+    commit = git("rev-parse", "HEAD")
+    dirty = bool(git("status", "--porcelain", "--untracked-files=normal").out)
+    return Tree(top, there, "" if commit.code else commit.out.strip(), dirty)
+
+
+def _inner(folder: Path) -> list[str]:
+    """Of a submodule, or of a repository in a repository."""
+    inner = _repository(folder)
+    return inner.files if inner is not None and inner.root == str(folder.resolve()) else sorted(_walk(folder))
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    """All files but for what tools leave behind; no more than are too many."""
+    count = 0
+    for at, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name not in _JUNK and not (Path(at) / name).is_symlink())
+        for name in names:
+            path = Path(at) / name
+            if path.is_symlink() or path.is_file():
+                yield str(path.relative_to(folder))
+                count += 1
+                if count > FILES:
+                    return
+
+
+def links(tree: Tree) -> dict[str, str]:
+    """What lies beside the code in its folders, by where it is to appear and where it is."""
+    root, known = Path(tree.root), set(tree.files)
+    folders = {str(parent) for each in tree.files for parent in Path(each).parents} | {"."}
+    found = {}
+    for folder in sorted(folders):
+        for entry in os.scandir(root / folder):
+            name = os.path.normpath(f"{folder}/{entry.name}")
+            if name not in known and name not in folders and entry.name not in _JUNK - {".venv", "venv"}:
+                found[name] = str(root / name)
+    return found
+
+
+def _digest(tree: Tree) -> str:
+    """Of names, contents and whether files are programs."""
+    total = hashlib.blake2b(digest_size=16)
+    for name in tree.files:
+        path = Path(tree.root) / name
+        mode = os.lstat(path).st_mode
+        content = os.readlink(path).encode("utf-8", "surrogateescape") if stat.S_ISLNK(mode) else path.read_bytes()
+        total.update(
+            msgspec.msgpack.encode((name.encode("utf-8", "surrogateescape"), stat.S_ISLNK(mode), bool(mode & 0o100), content))
+        )
+    return total.hexdigest()
+
+
+def _pack(tree: Tree, packed: Path) -> None:
+    try:
+        packed.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        beside = packed.with_suffix(f".{os.getpid()}")
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            with tarfile.open(fileobj=file, mode="w") as tar:
+                for name in tree.files:
+                    tar.add(Path(tree.root) / name, name, recursive=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, packed)
+    except OSError as error:
+        raise Unavailable(f"The code cannot be kept in {packed.parent} ({error.strerror}).",
+                          "Make room there, or submit with --no-freeze.") from None  # fmt: skip
+
+
+def thaw(frozen: Frozen, into: Path) -> Path:
+    """Unpack the code into a folder that does not exist yet, with its links; the folder to run in. Again is harmless."""
+    inside = into / frozen.inside
+    if into.exists():
+        return inside
+    beside = into.with_name(f".{into.name}.{os.getpid()}")
+    beside.mkdir(parents=True)
+    with tarfile.open(frozen.file) as tar:
+        tar.extraction_filter = lambda member, path: member  # We packed it. As an argument, Python 3.11.2 does not know it.
+        tar.extractall(beside)
+    for name, target in frozen.links.items():
+        (beside / name).symlink_to(target)
+    os.replace(beside, into)
+    return inside

@@ -1,0 +1,95 @@
+"""Code as it was at submission: what is kept, what is linked to, what is too much."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from noria.errors import Invalid
+from noria.projects import code
+
+
+def git(folder: Path, *words: str) -> None:
+    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    root = tmp_path / "project"
+    (root / "package").mkdir(parents=True)
+    (root / "data").mkdir()
+    (root / "train.py").write_text("version = 1\n")
+    (root / "package/run.sh").write_text("#!/bin/sh\n")
+    (root / "package/run.sh").chmod(0o755)
+    (root / ".gitignore").write_text("data/\n*.bin\n")
+    (root / "data/large").write_text("of data")
+    (root / "package/weights.bin").write_text("of weights")
+    git(root, "init", "-q")
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "first")
+    return root
+
+
+def test_what_was_not_committed_is_kept_and_what_comes_later_is_not(repository: Path, tmp_path: Path) -> None:
+    (repository / "train.py").write_text("version = 2\n")
+    (repository / "new file.py").write_text("new\n")
+    (repository / "link.py").symlink_to("train.py")
+    git(repository, "rm", "-q", "--cached", ".gitignore")
+    frozen = code.freeze(repository / "package", tmp_path / "store")
+    (repository / "train.py").write_text("version = 3\n")
+    inside = code.thaw(frozen, tmp_path / "job/code")
+    root = inside.parent
+    assert inside == tmp_path / "job/code/package" and os.access(inside / "run.sh", os.X_OK)
+    assert (root / "train.py").read_text() == "version = 2\n" and (root / "new file.py").read_text() == "new\n"
+    assert os.readlink(root / "link.py") == "train.py"
+    assert (root / "data/large").read_text() == "of data" and (inside / "weights.bin").read_text() == "of weights"
+    assert frozen.dirty and len(frozen.commit) == 40
+
+
+def test_the_same_code_is_kept_once(repository: Path, tmp_path: Path) -> None:
+    one, two = (code.freeze(repository, tmp_path / "store") for _ in range(2))
+    assert one.file == two.file and not one.dirty and one.inside == ""
+    (repository / "data/large").write_text("other data")
+    assert code.freeze(repository, tmp_path / "store").file == one.file
+    (repository / "package/run.sh").chmod(0o644)
+    assert code.freeze(repository, tmp_path / "store").file != one.file
+    assert len(list((tmp_path / "store").iterdir())) == 2
+
+
+def test_a_repository_in_a_repository_comes_along(repository: Path, tmp_path: Path) -> None:
+    inner = repository / "library"
+    inner.mkdir()
+    (inner / "module.py").write_text("inner\n")
+    git(inner, "init", "-q")
+    git(inner, "add", ".")
+    git(inner, "commit", "-qm", "first")
+    frozen = code.freeze(repository, tmp_path / "store")
+    assert (code.thaw(frozen, tmp_path / "code") / "library/module.py").read_text() == "inner\n"
+
+
+def test_a_folder_without_git_is_kept_without_what_tools_leave(tmp_path: Path) -> None:
+    root = tmp_path / "plain"
+    for name in ("a.py", "__pycache__/a.pyc", ".venv/bin/python", "sub/b.py"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    frozen = code.freeze(root, tmp_path / "store")
+    into = code.thaw(frozen, tmp_path / "code")
+    assert (into / "sub/b.py").read_text() == "sub/b.py" and not (into / "__pycache__").exists()
+    assert (into / ".venv").is_symlink() and (frozen.commit, frozen.dirty) == ("", False)
+    assert code.thaw(frozen, tmp_path / "code") == into  # As after a crash.
+
+
+def test_what_is_more_than_code_is_refused_with_the_cure(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(code, "BYTES", 10_000)
+    (repository / "package/huge.txt").write_text("x" * 20_000)
+    with pytest.raises(Invalid, match=r"too much to freeze.*gitignore, or submit with --no-freeze"):
+        code.freeze(repository, tmp_path / "store")
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain/huge").write_text("x" * 20_000)
+    with pytest.raises(Invalid, match="Make it a git repository"):
+        code.freeze(tmp_path / "plain", tmp_path / "store")
