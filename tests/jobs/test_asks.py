@@ -224,7 +224,9 @@ def test_what_the_flags_say_stands_before_the_directives(noria: Noria, tmp_path:
 
 def test_a_script_runs_once_as_it_was_when_it_was_submitted(noria: Noria, tmp_path: Path) -> None:
     path = tmp_path / "hello.sbatch"
-    path.write_text('#!/bin/bash -e\n#SBATCH -J hello -n 2\necho "$1 ${RANK:-no rank} $(pwd) $SLURM_ARRAY_TASK_ID"\nexit 3\n')
+    path.write_text(
+        '#!/bin/bash -e\n#SBATCH -J hello -n 2\necho "$1 ${RANK:-no rank} $SLURM_SUBMIT_DIR $SLURM_ARRAY_TASK_ID"\nexit 3\n'
+    )
     blocker = submit(noria, "--cpus", ALL_CPUS, code="import time; time.sleep(60)")
     found = noria("submit", "--on", "local", "--array", "5", str(path), "twice").stdout.strip()
     path.write_text("#!/bin/bash\necho changed\n")

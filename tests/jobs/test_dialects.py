@@ -126,6 +126,13 @@ def test_a_failed_query_is_never_an_empty_queue(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SCHEDULERS.names())
+def test_failed_lists_of_queues_and_nodes_are_no_empty_ones(name: str) -> None:
+    for read in (SCHEDULERS.get(name).queues, SCHEDULERS.get(name).nodes):
+        with pytest.raises(Unavailable, match="no route"):
+            read(Answer(1, "", "no route to host"))
+
+
+@pytest.mark.parametrize("name", SCHEDULERS.names())
 def test_a_failed_accounting_query_knows_nothing(name: str) -> None:
     assert SCHEDULERS.get(name).finals(Answer(1, "", "no route to host")) == {}
 
@@ -455,6 +462,83 @@ QSTAT_XML = """\
   </job_info>
 </job_info>
 """
+
+QSTAT_G_C = """\
+<?xml version='1.0'?>
+<job_info  xmlns:xsd="http://arc.liv.ac.uk/repos/darcs/sge/source/dist/util/resources/schemas/qstat/qstat.xsd">
+  <cluster_queue_summary>
+    <name>all.q</name>
+    <load>2.11450</load>
+    <used>4</used>
+    <resv>0</resv>
+    <available>12</available>
+    <total>16</total>
+    <temp_disabled>0</temp_disabled>
+    <manual_intervention>0</manual_intervention>
+  </cluster_queue_summary>
+  <cluster_queue_summary>
+    <name>old.q</name>
+    <used>0</used>
+    <available>0</available>
+    <total>8</total>
+    <temp_disabled>0</temp_disabled>
+    <manual_intervention>8</manual_intervention>
+  </cluster_queue_summary>
+</job_info>
+"""
+
+QHOST = """\
+<?xml version='1.0'?>
+<qhost xmlns:xsd="http://arc.liv.ac.uk/repos/darcs/sge/source/dist/util/resources/schemas/qhost/qhost.xsd">
+ <host name='global'>
+   <hostvalue name='arch_string'>-</hostvalue>
+   <hostvalue name='num_proc'>-</hostvalue>
+   <hostvalue name='mem_total'>-</hostvalue>
+ </host>
+ <host name='sge1'>
+   <hostvalue name='num_proc'>2</hostvalue>
+   <hostvalue name='load_avg'>4.23</hostvalue>
+   <hostvalue name='mem_total'>23.5G</hostvalue>
+   <hostvalue name='mem_used'>2.5G</hostvalue>
+   <resourcevalue name='virtual_free' dominance='hc'>4.000G</resourcevalue>
+   <resourcevalue name='slots' dominance='hc'>5.000000</resourcevalue>
+   <resourcevalue name='gpu' dominance='hc'>1.000000</resourcevalue>
+   <resourcevalue name='gpu_type' dominance='hf'>a100</resourcevalue>
+ <queue name='all.q'>
+   <queuevalue qname='all.q' name='qtype_string'>BIP</queuevalue>
+   <queuevalue qname='all.q' name='slots_used'>3</queuevalue>
+   <queuevalue qname='all.q' name='slots'>8</queuevalue>
+   <queuevalue qname='all.q' name='state_string'></queuevalue>
+ </queue>
+ </host>
+ <host name='sge2'>
+   <hostvalue name='num_proc'>2</hostvalue>
+   <hostvalue name='load_avg'>-</hostvalue>
+   <hostvalue name='mem_total'>512.0M</hostvalue>
+   <hostvalue name='mem_used'>-</hostvalue>
+ <queue name='all.q'>
+   <queuevalue qname='all.q' name='slots_used'>0</queuevalue>
+   <queuevalue qname='all.q' name='slots'>8</queuevalue>
+   <queuevalue qname='all.q' name='state_string'>au</queuevalue>
+ </queue>
+ </host>
+</qhost>
+"""
+
+
+def test_sge_queues_and_nodes() -> None:
+    assert sge.queues(Answer(0, QSTAT_G_C, "")) == [
+        Queue("all.q", "up", cpus=16, free_cpus=12),
+        Queue("old.q", "down", cpus=8, free_cpus=0),
+    ]
+    assert sge.nodes(Answer(0, QHOST, "")) == [
+        Node("sge1", "up", 8, 5, int(23.5 * 2**30), 21 * 2**30, None, 1, ["a100"], ["all.q"]),
+        Node("sge2", "down", 8, 8, 2**29, 2**29, 0, 0, [], ["all.q"]),
+    ]
+    for read in (sge.queues, sge.nodes):
+        with pytest.raises(Unavailable, match="cannot be read"):
+            read(Answer(0, QHOST[:99], ""))
+
 
 QACCT = """\
 ==============================================================

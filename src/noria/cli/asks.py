@@ -47,6 +47,7 @@ def asked(command: Sequence[str], scheduler: str | None, flags: Mapping[str, Any
 def _of_script(command: Sequence[str], text: str, owner: str, scheduler: str, flags: Mapping[str, Any], array: str) -> Asked:
     """A script goes to its own scheduler with its directives as they are, and to another one with what they mean."""
     fields, script, options = _fields(flags, scheduler), scripts.SCRIPTS.get(owner), scripts.read(text, owner)
+    fields["env"] = {script.SUBMITTED_FROM: os.getcwd(), **fields["env"]}  # The agent, who submits it, is elsewhere.
     array = array or script.array(options)
     members, at_once = units.array(array) if array else ([], 0)
     base = {"scheduler": scheduler, "cwd": scripts.said(options, script.CWD) or os.getcwd(), "at_once": at_once, "script": text,

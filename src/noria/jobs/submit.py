@@ -51,7 +51,7 @@ def launched(job: Job, folder: Folder) -> Job:
     shell = shlex.split(first[2:]) if first.startswith("#!") else ["/bin/bash"]
     without = [word for name in (*_RANKS, *(["OMP_NUM_THREADS"] if job.spec.as_is else [])) for word in ("-u", name)]
     command = ["env", *without, *shell, str(_frozen(folder)), *job.spec.command[1:]]
-    return replace(job, spec=replace(job.spec, command=command, nodes=1, tasks_per_node=1, script=""))
+    return replace(job, spec=replace(job.spec, command=command, nodes=1, tasks_per_node=1))
 
 
 _RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -64,7 +64,7 @@ def _frozen(folder: Folder) -> Path:
 
 def forget(folder: Folder) -> None:
     """Make a folder as if its job had not been submitted yet; what was printed, logged and saved stays."""
-    for name in ("submitted", "submitting", "state.json", "exit.json", "exit-*.json", "failed-*"):
+    for name in ("submitted", "submitting", "state.json", "exit.json", "exit-*.json", "failed-*", "node-*.json", "orders/*"):
         for path in folder.path.glob(name):
             path.unlink(missing_ok=True)
 

@@ -47,7 +47,8 @@ class Script(Protocol):
     """The options for the job's name, its folder and its array, which Noria says itself."""
 
     TASK: str
-    """The variable by which a member of an array knows its number."""
+    SUBMITTED_FROM: str
+    """The variables by which a member of an array knows its number, and a job the folder that it was submitted from."""
 
     def options(self, words: Sequence[str]) -> list[Option]:
         """The options that the words of one line are, in order."""

@@ -15,7 +15,8 @@ KEPT_OUT = {
     "-I": "a job of Noria's is not interactive",
     "-X": "a job of Noria's is not interactive",
 }  # fmt: skip
-NAME, CWD, ARRAY, TASK = "-N", "", frozenset({"-J"}), "PBS_ARRAY_INDEX"
+NAME, CWD, ARRAY = "-N", "", frozenset({"-J"})
+TASK, SUBMITTED_FROM = "PBS_ARRAY_INDEX", "PBS_O_WORKDIR"
 
 
 def options(words: Sequence[str]) -> list[Option]:

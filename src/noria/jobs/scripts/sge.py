@@ -16,7 +16,8 @@ KEPT_OUT = {
     "-sync": "it would keep qsub waiting; use noria wait",
     "-verify": "nothing would be submitted; use --dry-run",
 }  # fmt: skip
-NAME, CWD, ARRAY, TASK = "-N", "-wd", frozenset({"-t", "-tc"}), "SGE_TASK_ID"
+NAME, CWD, ARRAY = "-N", "-wd", frozenset({"-t", "-tc"})
+TASK, SUBMITTED_FROM = "SGE_TASK_ID", "SGE_O_WORKDIR"
 
 
 def options(words: Sequence[str]) -> list[Option]:

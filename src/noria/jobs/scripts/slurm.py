@@ -25,7 +25,8 @@ KEPT_OUT = {
     "--comment": "by the comment Noria finds its jobs again",
     "--wrap": "it is for sbatch's command line",
 }  # fmt: skip
-NAME, CWD, ARRAY, TASK = "--job-name", "--chdir", frozenset({"--array"}), "SLURM_ARRAY_TASK_ID"
+NAME, CWD, ARRAY = "--job-name", "--chdir", frozenset({"--array"})
+TASK, SUBMITTED_FROM = "SLURM_ARRAY_TASK_ID", "SLURM_SUBMIT_DIR"
 
 
 def options(words: Sequence[str]) -> list[Option]:
