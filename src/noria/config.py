@@ -55,17 +55,45 @@ def _file(path: Path) -> dict[str, object]:
         raise Invalid(f"{path} is not valid TOML ({error}).", "Mend that line.") from None
 
 
+class Profile(Struct, frozen=True):
+    """What noria.toml says of one cluster, in [profiles.NAME].
+
+    gpus: the memory of each type of GPU, by the name that the scheduler has for it, such as a100 = "80GB".
+    site: what is named otherwise there than elsewhere; the scheduler's file in jobs/schedulers says which names it knows.
+    """
+
+    gpus: dict[str, str] = {}
+    site: dict[str, str] = {}
+
+
+def profile(name: str, env: Mapping[str, str] = os.environ) -> Profile:
+    """The profile of a cluster; ./noria.toml goes before the user's file, table by table."""
+    merged: dict[object, object] = {}
+    for layer in _files(env):
+        profiles = layer.get("profiles", {})
+        found = profiles.get(name, {}) if isinstance(profiles, dict) else {}
+        merged |= found if isinstance(found, dict) else {}
+    try:
+        return msgspec.convert(merged, Profile)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"[profiles.{name}] in noria.toml is wrong: {error}.", "Mend that line.") from None
+
+
+def _files(env: Mapping[str, str]) -> list[dict[str, object]]:
+    user = Path(env.get("XDG_CONFIG_HOME") or Path(env.get("HOME", "~")).expanduser() / ".config") / "noria.toml"
+    return [_file(user), _file(Path("noria.toml"))]
+
+
 def load(flags: Mapping[str, object] | None = None, env: Mapping[str, str] = os.environ) -> Settings:
     """The settings in force. A flag that is None was not given; an empty NORIA_* variable counts as not set."""
     names = Settings.__struct_fields__
-    user = Path(env.get("XDG_CONFIG_HOME") or Path(env.get("HOME", "~")).expanduser() / ".config") / "noria.toml"
     merged: dict[str, object] = {}
-    for layer in (
-        _file(user),
-        _file(Path("noria.toml")),
+    layers: list[Mapping[str, object]] = [
+        *_files(env),
         {name: env[f"NORIA_{name.upper()}"] for name in names if env.get(f"NORIA_{name.upper()}")},
         {name: value for name, value in (flags or {}).items() if value is not None},
-    ):
+    ]
+    for layer in layers:
         merged |= {name: value for name, value in layer.items() if name in names}
     try:
         return msgspec.convert(merged, Settings, strict=False)

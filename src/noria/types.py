@@ -185,7 +185,14 @@ class Endpoint(Struct, frozen=True):
 
 
 class JobSpec(Struct, frozen=True):
-    """What a job is told. Memory in bytes per node, time in seconds, GPUs per node, CPUs per task; 0 is the site's default."""
+    """What a job is told. Memory in bytes per node, time in seconds, GPUs per node, CPUs per task; 0 is the site's default.
+
+    From `gpu_type` to `reservation` these are the site's own names. `nice` above 0 waves others past, `priority` is the scheduler's
+    own scale. `begin` is in milliseconds since 1970, `after` are the ids of jobs that must succeed first, and of the members of
+    an array `at_once` may be handed to the scheduler at a time. `raw` are words for the submit command.
+    `script` is the text of a job script that has directives of its own, which is run once on the first node; `as_is`: its directives
+    stand in `raw`, so that nothing else is asked for. `site` is what this site calls things (see Dialect.learn).
+    """
 
     command: list[str]
     name: str = ""
@@ -200,14 +207,35 @@ class JobSpec(Struct, frozen=True):
     cwd: str = ""
     env: dict[str, str] = {}
     experiment: str = "Default"
+    gpu_type: str = ""
+    queue: str = ""
+    account: str = ""
+    qos: str = ""
+    constraint: str = ""
+    reservation: str = ""
+    exclusive: bool = False
+    nice: int = 0
+    priority: int = 0
+    begin: int = 0
+    after: list[str] = []
+    at_once: int = 0
+    raw: list[str] = []
+    script: str = ""
+    as_is: bool = False
+    site: dict[str, str] = {}
 
     @property
     def world_size(self) -> int:
-        return self.nodes * self.tasks_per_node
+        """The tasks that Noria starts."""
+        return 1 if self.script else self.nodes * self.tasks_per_node
 
 
 class Job(Struct, frozen=True):
-    """One submission, from the shell to a recorded exit code. `exit_code` is 128 + n after signal n."""
+    """One submission, from the shell to a recorded exit code. `exit_code` is 128 + n after signal n.
+
+    The members of an array are jobs whose ids are `<array>_<number>`. `hold` says why a job may not start: "user", its owner
+    holds it; "after", others must succeed first; "array", enough members of its array are under way. Empty if it may.
+    """
 
     id: str
     run_id: str
@@ -222,3 +250,4 @@ class Job(Struct, frozen=True):
     exit_code: int | None = None
     tries: int = 0
     reason: str = ""
+    hold: str = ""

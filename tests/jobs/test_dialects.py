@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
 from noria.errors import Invalid, NoriaError, Unavailable
-from noria.jobs.dialect import OPTIONS, Dialect, Placement, Seen, clock, megabytes, plain
+from noria.jobs.dialect import HELD, Dialect, Node, Placement, Queue, Seen, clock, megabytes, plain
 from noria.jobs.schedulers import pbs, sge, slurm
 from noria.plugins import Kind
 from noria.process import Answer
@@ -20,13 +21,20 @@ from noria.types import Job, JobSpec
 
 SCHEDULERS: Kind[Dialect] = Kind("noria.jobs.schedulers")
 MEMBERS = [
+    "NODES",
     "PROBE",
+    "QUEUES",
     "STOPS",
     "cancel",
     "check",
     "final",
     "finals",
+    "hold",
+    "learn",
+    "nodes",
     "placement",
+    "queues",
+    "release",
     "query",
     "script",
     "states",
@@ -47,8 +55,21 @@ CASES = {
     "one_task": (job(name="digits"), FOLDER),
     "two_nodes_gpus": (job(name="resnet", nodes=2, tasks_per_node=2, gpus=2, cpus=4, mem=10 * 2**30 + 1, time=90_061), FOLDER),
     "name_with_spaces": (job(name='7 "big" jobs, 100% mine', cpus=2, time=60), "/home/ada l/my jobs/1f2e"),
-    "options": (job(env={OPTIONS: "-q 'long queue'", "SECRET": "hunter2"}, gpus=1, cpus=4, mem=2**30), FOLDER),
-}
+    "raw_options": (job(env={"SECRET": "hunter2"}, raw=["-q", "long queue"], gpus=1, cpus=4, mem=2**30), FOLDER),
+    "asks": (job(gpus=2, gpu_type="a100", queue="gpu", account="vision", constraint="cpu_type=milan", exclusive=True, cpus=2,
+                 nice=100, begin=1_764_600_000_000), FOLDER),
+    "script_as_is": (job(name="old", command=["old.sh"], script="#!/bin/bash\n", as_is=True, raw=["-l", "x y"]), FOLDER),
+    "script_translated": (job(name="old", command=["old.sh"], script="#!/bin/bash\n", nodes=2, tasks_per_node=4, time=60), FOLDER),
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _in_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 def no_read(path: str) -> str:
@@ -91,15 +112,24 @@ def test_commands_are_words_without_a_shell(name: str) -> None:
     dialect, script = SCHEDULERS.get(name), f"{FOLDER}/job.sh"
     submit = dialect.submit(script, replace(job(), folder=FOLDER))
     assert "-c" not in submit and "sh" not in submit
-    for argv in (submit, dialect.query("ada"), dialect.final(["7"]) or ["none"], dialect.cancel(["7", "8"])):
+    verbs = [verb(["7", "8"]) for verb in (dialect.cancel, dialect.hold, dialect.release)]
+    for argv in (submit, dialect.query("ada"), dialect.final(["7"]) or ["none"], dialect.QUEUES, dialect.NODES, *verbs):
         assert argv and all(isinstance(word, str) and word for word in argv)
-    assert {"7", "8"} <= set(dialect.cancel(["7", "8"]))
+    for argv in verbs:
+        assert {"7", "8"} <= {part for word in argv for part in word.split(",")}
 
 
 @pytest.mark.parametrize("name", SCHEDULERS.names())
 def test_a_failed_query_is_never_an_empty_queue(name: str) -> None:
     with pytest.raises(Unavailable, match="no route"):
         SCHEDULERS.get(name).states(Answer(1, "", "no route to host"))
+
+
+@pytest.mark.parametrize("name", SCHEDULERS.names())
+def test_failed_lists_of_queues_and_nodes_are_no_empty_ones(name: str) -> None:
+    for read in (SCHEDULERS.get(name).queues, SCHEDULERS.get(name).nodes):
+        with pytest.raises(Unavailable, match="no route"):
+            read(Answer(1, "", "no route to host"))
 
 
 @pytest.mark.parametrize("name", SCHEDULERS.names())
@@ -113,12 +143,6 @@ def test_check_names_the_flag(name: str, asked: dict[str, int]) -> None:
     (field,) = asked
     with pytest.raises(Invalid, match=f"--{field.replace('_', '-')} "):
         SCHEDULERS.get(name).check(job(**asked).spec)
-
-
-@pytest.mark.parametrize("name", CLUSTERS)
-def test_check_says_which_options_cannot_be_read(name: str) -> None:
-    with pytest.raises(Invalid, match=OPTIONS):
-        SCHEDULERS.get(name).check(job(env={OPTIONS: "-q 'long"}).spec)
 
 
 @pytest.mark.parametrize("name", CLUSTERS)
@@ -243,6 +267,36 @@ def test_slurm_placement() -> None:
         slurm.placement(env, no_read, lambda argv: Answer(127, "", "no scontrol"))
 
 
+SINFO = "low*|up|1-00:00:00|1/2/1/4|4/8/4/16\nhigh|up|1:00:00|0/4/0/4|0/16/0/16\nbig|inact|infinite|0/0/2.5K/2.5K|0/0/160K/160K\n"
+
+SHOW_NODE = (
+    "NodeName=n1 Arch=x86_64 CoresPerSocket=1  CPUAlloc=3 CPUTot=4 CPULoad=1.20 AvailableFeatures=odd,fake ActiveFeatures=odd,fake "
+    "Gres=gpu:a100:2(S:0-1),gpu:l4:1 GresDrain=N/A GresUsed=gpu:a100:1(IDX:0),gpu:l4:0(IDX:N/A) NodeAddr=127.0.0.1 NodeHostName=vm Port=17001 "
+    "Version=22.05.8 OS=Linux 6.1.0 #1 SMP PREEMPT_DYNAMIC Debian  RealMemory=4000 AllocMem=400 FreeMem=17000 Sockets=4 Boards=1 State=MIXED "
+    "ThreadsPerCore=1 TmpDisk=0 Weight=1 Owner=N/A MCSLabel=N/A Partitions=low,high  BootTime=2026-11-21T04:02:10 CurrentWatts=0 \n"
+    "NodeName=n2 Arch=x86_64 CoresPerSocket=1 CPUAlloc=0 CPUEfctv=4 CPUTot=4 CPULoad=0.00 Gres=(null) GresUsed=gpu:0 RealMemory=4000 AllocMem=0 "
+    "State=IDLE+DRAIN Partitions=low Reason=broken fan, see ticket [root@2026-11-21T05:00:00]\n"
+)
+
+
+def test_slurm_queues_and_nodes() -> None:
+    assert slurm.queues(Answer(0, SINFO, "")) == [
+        Queue("low", "up", True, 86_400, 4, 2, 16, 8), Queue("high", "up", False, 3600, 4, 4, 16, 16),
+        Queue("big", "inact", False, None, 2560, 0, 160 * 1024, 0)]  # fmt: skip
+    assert slurm.nodes(Answer(0, SHOW_NODE, "")) == [
+        Node("n1", "mixed", 4, 1, 4000 * 2**20, 3600 * 2**20, 3, 2, ["a100", "l4"], ["low", "high"]),
+        Node("n2", "idle+drain", 4, 4, 4000 * 2**20, 4000 * 2**20, 0, 0, [], ["low"], "broken fan, see ticket"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 5400), ("1:30", 90), ("2:00:00", 7200), ("1-12", 129_600), ("1-2:30", 95_400), ("2-00:00:01", 172_801), ("infinite", None)],
+)  # fmt: skip
+def test_slurm_times(text: str, seconds: int | None) -> None:
+    assert slurm.seconds(text) == seconds
+
+
 # ---- PBS
 
 QSTAT = """\
@@ -282,7 +336,7 @@ def test_pbs_states() -> None:
     assert seen["0.pbsserver"] == Seen("RUNNING", None, "", "noria-1f2e")
     assert "never start: Insufficient amount of resource: ncpus (R: 99 A: 4 T: 4)." in seen["1.pbsserver"].reason
     assert seen["2.pbsserver"] == Seen("SUBMITTED", None, "Waits until enough is free: ngpus.")
-    assert (seen["3[].pbsserver"].state, seen["4.pbsserver"].reason) == ("RUNNING", "Held.")
+    assert (seen["3[].pbsserver"].state, seen["4.pbsserver"].reason) == ("RUNNING", HELD)
     assert pbs.states(Answer(0, "", "")) == {}
 
 
@@ -318,6 +372,66 @@ def test_pbs_submitted() -> None:
     assert pbs.submitted(Answer(0, "123.pbsserver\n", "")) == "123.pbsserver"
 
 
+PBS_QUEUES = """\
+Queue: workq
+    queue_type = Execution
+    total_jobs = 3
+    state_count = Transit:0 Queued:1 Held:1 Waiting:0 Running:1 Exiting:0 Begun
+\t:0
+    resources_max.walltime = 24:00:00
+    enabled = True
+    started = True
+
+Queue: night
+    queue_type = Execution
+    total_jobs = 0
+    state_count = Transit:0 Queued:0 Held:0 Waiting:0 Running:0 Exiting:0 Begun:0
+    enabled = True
+    started = False
+
+"""
+
+PBSNODES = """\
+pbs1
+     Mom = pbs1
+     ntype = PBS
+     state = free
+     pcpus = 4
+     jobs = 1.pbsserver/0, 1.pbsserver/1
+     resources_available.host = pbs1
+     resources_available.mem = 4gb
+     resources_available.ncpus = 4
+     resources_available.ngpus = 2
+     resources_assigned.mem = 204800kb
+     resources_assigned.ncpus = 2
+     resources_assigned.ngpus = 1
+     resv_enable = True
+
+pbs2
+     Mom = pbs2
+     state = down,offline
+     resources_available.gpu_type = a100
+     resources_available.mem = 8388608kb
+     resources_available.ncpus = 8
+     resources_assigned.ncpus = 0
+     comment = broken fan
+"""
+
+
+def test_pbs_gets_all_variables_in_one_option() -> None:
+    argv = pbs.submit(f"{FOLDER}/job.sh", job(raw=["-v", "A=1", "-m", "e"]))
+    assert argv[argv.index("-v") + 1] == "NORIA_TAG=noria-1f2e,A=1" and argv.count("-v") == 1 and argv[-5:-3] == ["-m", "e"]
+
+
+def test_pbs_queues_and_nodes() -> None:
+    assert pbs.queues(Answer(0, PBS_QUEUES, "")) == [
+        Queue("workq", "up", limit=86_400, running=1, waiting=2), Queue("night", "stopped", running=0, waiting=0)]  # fmt: skip
+    assert pbs.nodes(Answer(0, PBSNODES, "")) == [
+        Node("pbs1", "free", 4, 2, 4 * 2**30, 4 * 2**30 - 200 * 2**20, 2, 1),
+        Node("pbs2", "down,offline", 8, 8, 8 * 2**30, 8 * 2**30, 0, 0, ["a100"], [], "broken fan"),
+    ]
+
+
 # ---- Grid Engine
 
 QSTAT_XML = """\
@@ -349,6 +463,83 @@ QSTAT_XML = """\
 </job_info>
 """
 
+QSTAT_G_C = """\
+<?xml version='1.0'?>
+<job_info  xmlns:xsd="http://arc.liv.ac.uk/repos/darcs/sge/source/dist/util/resources/schemas/qstat/qstat.xsd">
+  <cluster_queue_summary>
+    <name>all.q</name>
+    <load>2.11450</load>
+    <used>4</used>
+    <resv>0</resv>
+    <available>12</available>
+    <total>16</total>
+    <temp_disabled>0</temp_disabled>
+    <manual_intervention>0</manual_intervention>
+  </cluster_queue_summary>
+  <cluster_queue_summary>
+    <name>old.q</name>
+    <used>0</used>
+    <available>0</available>
+    <total>8</total>
+    <temp_disabled>0</temp_disabled>
+    <manual_intervention>8</manual_intervention>
+  </cluster_queue_summary>
+</job_info>
+"""
+
+QHOST = """\
+<?xml version='1.0'?>
+<qhost xmlns:xsd="http://arc.liv.ac.uk/repos/darcs/sge/source/dist/util/resources/schemas/qhost/qhost.xsd">
+ <host name='global'>
+   <hostvalue name='arch_string'>-</hostvalue>
+   <hostvalue name='num_proc'>-</hostvalue>
+   <hostvalue name='mem_total'>-</hostvalue>
+ </host>
+ <host name='sge1'>
+   <hostvalue name='num_proc'>2</hostvalue>
+   <hostvalue name='load_avg'>4.23</hostvalue>
+   <hostvalue name='mem_total'>23.5G</hostvalue>
+   <hostvalue name='mem_used'>2.5G</hostvalue>
+   <resourcevalue name='virtual_free' dominance='hc'>4.000G</resourcevalue>
+   <resourcevalue name='slots' dominance='hc'>5.000000</resourcevalue>
+   <resourcevalue name='gpu' dominance='hc'>1.000000</resourcevalue>
+   <resourcevalue name='gpu_type' dominance='hf'>a100</resourcevalue>
+ <queue name='all.q'>
+   <queuevalue qname='all.q' name='qtype_string'>BIP</queuevalue>
+   <queuevalue qname='all.q' name='slots_used'>3</queuevalue>
+   <queuevalue qname='all.q' name='slots'>8</queuevalue>
+   <queuevalue qname='all.q' name='state_string'></queuevalue>
+ </queue>
+ </host>
+ <host name='sge2'>
+   <hostvalue name='num_proc'>2</hostvalue>
+   <hostvalue name='load_avg'>-</hostvalue>
+   <hostvalue name='mem_total'>512.0M</hostvalue>
+   <hostvalue name='mem_used'>-</hostvalue>
+ <queue name='all.q'>
+   <queuevalue qname='all.q' name='slots_used'>0</queuevalue>
+   <queuevalue qname='all.q' name='slots'>8</queuevalue>
+   <queuevalue qname='all.q' name='state_string'>au</queuevalue>
+ </queue>
+ </host>
+</qhost>
+"""
+
+
+def test_sge_queues_and_nodes() -> None:
+    assert sge.queues(Answer(0, QSTAT_G_C, "")) == [
+        Queue("all.q", "up", cpus=16, free_cpus=12),
+        Queue("old.q", "down", cpus=8, free_cpus=0),
+    ]
+    assert sge.nodes(Answer(0, QHOST, "")) == [
+        Node("sge1", "up", 8, 5, int(23.5 * 2**30), 21 * 2**30, None, 1, ["a100"], ["all.q"]),
+        Node("sge2", "down", 8, 8, 2**29, 2**29, 0, 0, [], ["all.q"]),
+    ]
+    for read in (sge.queues, sge.nodes):
+        with pytest.raises(Unavailable, match="cannot be read"):
+            read(Answer(0, QHOST[:99], ""))
+
+
 QACCT = """\
 ==============================================================
 qname        all.q
@@ -365,7 +556,7 @@ def test_sge_states() -> None:
     seen = sge.states(Answer(0, QSTAT_XML, ""))
     assert seen["1"] == Seen("RUNNING", None, "", "noria-1f2e")
     assert (seen["2"].state, seen["2"].tag) == ("SUBMITTED", "noria-2") and "in error" in seen["2"].reason
-    assert seen["3"] == Seen("SUBMITTED", None, "Held.")
+    assert seen["3"] == Seen("SUBMITTED", None, HELD)
     with pytest.raises(Unavailable):
         sge.states(Answer(0, QSTAT_XML[:200], ""))
 
@@ -399,22 +590,53 @@ def test_sge_gpus_must_divide() -> None:
         sge.check(job(gpus=1, cpus=3).spec)
 
 
-def test_sge_site_names_come_from_the_environment() -> None:
-    env = {"NORIA_SGE_PE": "ppn2", "NORIA_SGE_GPU": "ngpus", "NORIA_SGE_MEM": "mem_free"}
-    text = sge.script(job(nodes=2, tasks_per_node=2, gpus=1, mem=3 * 2**20, env=env), FOLDER, PYTHON)
+def test_sge_site_names_come_from_the_site() -> None:
+    site = {"pe": "ppn2", "gpu": "ngpus", "mem": "mem_free"}
+    text = sge.script(job(nodes=2, tasks_per_node=2, gpus=1, mem=3 * 2**20, site=site), FOLDER, PYTHON)
     assert "#$ -pe ppn2 4\n" in text and "#$ -l ngpus=0.5\n" in text and "#$ -l mem_free=2M\n" in text
 
 
-def test_sge_parallel_environment() -> None:
+SC = """\
+#name               shortcut   type        relop requestable consumable default  urgency
+#----------------------------------------------------------------------------------------
+arch                a          RESTRING    ==    YES         NO         NONE     0
+exclusive           excl       BOOL        EXCL  YES         YES        0        1000
+gpu                 gpu        INT         <=    YES         {gpu}        0        0
+h_vmem              h_vmem     MEMORY      <=    YES         NO         0        0
+mem_free            mf         MEMORY      <=    YES         NO         0        0
+virtual_free        vf         MEMORY      <=    YES         YES        0        0
+# >#< starts a comment but comments are not saved across edits --------
+"""
+
+
+def asked_of_qconf(gpu: str = "YES") -> Callable[[Sequence[str]], Answer]:
     rules = {"mpi": "$fill_up", "ppn2": "2", "smp": "$pe_slots"}
-    sp = {
-        name: f"pe_name            {name}\nslots              9999\nallocation_rule    {rule}\n" for name, rule in rules.items()
+    texts = {
+        f"qconf -sp {name}": f"pe_name            {name}\nslots              9999\nallocation_rule    {rule}\n"
+        for name, rule in rules.items()
     }
-    spl = "mpi\nppn2\nsmp\n"
-    assert sge.parallel_environment(spl, sp, 1, 8) == "smp"
-    assert sge.parallel_environment(spl, sp, 2, 2) == "ppn2"
-    with pytest.raises(Invalid, match="allocation_rule is 4"):
-        sge.parallel_environment(spl, sp, 2, 4)
+    texts |= {"qconf -spl": "mpi\nppn2\nsmp\n", "qconf -sc": SC.format(gpu=gpu)}
+    return lambda argv: Answer(0, texts[" ".join(argv)], "")
+
+
+def test_sge_learns_what_its_site_calls_things() -> None:
+    site = sge.learn(asked_of_qconf())
+    assert site == {"pe.mpi": "$fill_up", "pe.ppn2": "2", "pe.smp": "$pe_slots", "gpu": "gpu", "mem": "virtual_free",
+                    "gpu_type": "", "exclusive": "exclusive"}  # fmt: skip
+    assert "#$ -pe smp 8\n" in sge.script(job(cpus=8, site=site), FOLDER, PYTHON)
+    assert "#$ -pe ppn2 4\n" in sge.script(job(nodes=2, tasks_per_node=2, site=site), FOLDER, PYTHON)
+    with pytest.raises(Invalid, match=r"--nodes 2 with 4 CPUs each.*allocation_rule is 4"):
+        sge.script(job(nodes=2, tasks_per_node=4, site=site), FOLDER, PYTHON)
+    with pytest.raises(Invalid, match="--gpus: no complex of this site says which GPUs"):
+        sge.check(job(gpus=1, gpu_type="a100", site=site).spec)
+    assert sge.learn(lambda argv: Answer(127, "", "qconf: no such file")) == {}
+
+
+def test_sge_gpus_that_count_per_job() -> None:
+    site = sge.learn(asked_of_qconf("JOB"))
+    assert "#$ -l gpu=1\n" in sge.script(job(cpus=3, gpus=1, site=site), FOLDER, PYTHON)
+    with pytest.raises(Invalid, match="--gpus 1: this site counts GPUs per job"):
+        sge.check(job(nodes=2, gpus=1, site=site).spec)
 
 
 def test_sge_placement() -> None:

@@ -185,7 +185,7 @@ def test_a_job_is_handed_to_one_agent_alone_and_cancelled_before_or_after(store:
         return [job.id for job in work.claimed]
 
     def cancel(job_id: str) -> str:
-        return store.write(lambda conn: jobs.cancel(conn, jobs_wire.Cancel(job_id))).result().job.state
+        return store.write(lambda conn: jobs.cancel(conn, jobs_wire.Cancel(job_id))).result().jobs[0].state
 
     first, second = submit(), submit()
     assert cancel(second) == "CANCELLED"

@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from noria import process
 from noria.agent.relay import Relay
@@ -27,9 +28,9 @@ from noria.client.http import Server
 from noria.door import job_token
 from noria.errors import NoriaError, Unavailable
 from noria.jobs import carry
-from noria.jobs.dialect import Dialect, Seen
+from noria.jobs.dialect import Dialect, Seen, words
 from noria.jobs.folder import Folder
-from noria.jobs.submit import folder_of, submit
+from noria.jobs.submit import folder_of, forget, submit
 from noria.jobs.watch import judge, look
 from noria.plugins import Kind
 from noria.process import Answer
@@ -44,6 +45,8 @@ _CLAIM = 2.0
 _LAG = {True: 0.0, False: 5.0}
 """Seconds that a node's last writes may need to be seen from here; on one machine they are seen at once."""
 _ASK_FIRST, _ASK_MOST = 2.0, 30.0
+_REFUSED = 2.0
+"""Seconds without submissions after one that a scheduler did not take."""
 
 
 class Asked(Struct):
@@ -69,6 +72,9 @@ class Agent:
         self._wake, self._stop = threading.Event(), threading.Event()
         self._passes, self._wanted, self._passed = 0, 0, threading.Condition()
         self._cancelled: set[str] = set()
+        self._requeued: set[str] = set()
+        self._sites: dict[str, dict[str, str]] = {}
+        self._refusing: dict[str, float] = {}
         self._complaints: dict[str, str] = {}
         self._lock = -1
         self._thread = threading.Thread(target=self._forever, name="noria-agent", daemon=True)
@@ -157,8 +163,11 @@ class Agent:
         self._met = True
         for job in work.claimed:
             self._submit(job)
+        self._requeued = {job_id for job_id in work.requeue if job_id in self._open}
         for name in self.schedulers:
-            self._cancel(name, [job_id for job_id in work.cancel if self._scheduler_of(job_id) == name])
+            self._cancel(name, [job_id for job_id in (*work.cancel, *work.requeue) if self._scheduler_of(job_id) == name])
+            for verb, ids in (("hold", work.hold), ("release", work.release)):
+                self._tell(name, verb, [self._open[job_id] for job_id in ids if self._scheduler_of(job_id) == name])
             self._ask(name)
 
     def _scheduler_of(self, job_id: str) -> str:
@@ -167,11 +176,23 @@ class Agent:
     def _run(self, argv: Sequence[str]) -> Answer:
         return process.run(argv, env=self._env)
 
+    def _site(self, scheduler: str) -> dict[str, str]:
+        """What this site calls things, asked for once."""
+        if scheduler not in self._sites:
+            self._sites[scheduler] = SCHEDULERS.get(scheduler).learn(self._run)
+        return self._sites[scheduler]
+
     def _submit(self, job: Job) -> None:
-        dialect, folder = SCHEDULERS.get(job.spec.scheduler), folder_of(self.home, job.id)
+        """Submit a job. A scheduler that takes none just now, be it that the site's limit is reached, is left alone for a while."""
+        name = job.spec.scheduler
+        if time.monotonic() < self._refusing.get(name, 0.0):
+            return
+        dialect, folder = SCHEDULERS.get(name), folder_of(self.home, job.id)
+        job = replace(job, spec=replace(job.spec, site={**self._site(name), **job.spec.site}))
         try:
             scheduler_id = submit(job, folder, dialect, self._job_env(job, folder), self._run)
         except (Unavailable, OSError) as error:
+            self._refusing[name] = time.monotonic() + _REFUSED
             sentence = (
                 error.message
                 if isinstance(error, Unavailable)
@@ -205,6 +226,7 @@ class Agent:
         job = self.server.call(wire.GET, wire.Key(job.id)).job
         if job.state in ("QUEUED", "COMPLETED", "FAILED", "CANCELLED"):
             self._open.pop(job.id, None)
+            self._cancelled.discard(job.id)
         else:
             self._open[job.id] = job
 
@@ -213,6 +235,19 @@ class Agent:
         if wanted:
             self._run(SCHEDULERS.get(scheduler).cancel(wanted))
             self._cancelled.update(ids)
+
+    def _tell(self, scheduler: str, verb: str, jobs: Sequence[Job]) -> None:
+        """Hold or release jobs that wait in the queue, and look at it anew."""
+        if not jobs:
+            return
+        dialect = SCHEDULERS.get(scheduler)
+        command = dialect.hold if verb == "hold" else dialect.release
+        answer = self._run(command([job.scheduler_id for job in jobs]))
+        if answer.code != 0:
+            self._complain(f"{scheduler} {verb}", f"{verb}: {words(answer)}")
+        for job in jobs:
+            self._report(job, wire.Report(job.id, job.state, done=verb))
+        self._asked[scheduler] = Asked()
 
     def _ask(self, scheduler: str) -> None:
         """One query for all open jobs of a scheduler, with pauses that grow while nothing changes."""
@@ -249,6 +284,10 @@ class Agent:
         report = judge(job, view, asked.seen.get(job.scheduler_id), asked.missing.get(job.scheduler_id, 0) >= 3, _now())
         if report is None or (report.state in ENDED and not self._settled(spools)):
             return
+        if job.id in self._requeued and report.state in ("FAILED", "CANCELLED"):
+            forget(
+                folder
+            )  # First: if we die now, a job is found that left its queue without a word, and is submitted all the same.
         self._report(job, report)
         if job.id not in self._open:
             for path in spools:

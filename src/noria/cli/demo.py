@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from noria import process
 from noria.cli import show
-from noria.cli.commands.submit import environment
+from noria.cli.asks import environment
 from noria.cli.local import connect
 from noria.client.http import Server
 from noria.config import Settings

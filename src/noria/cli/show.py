@@ -21,8 +21,23 @@ def json_option(function: F) -> F:
 
 def as_json(value: Any) -> None:
     """One JSON document on stdout, NaN and infinities as text."""
-    plain = msgspec.to_builtins(value, str_keys=True)
-    click.echo(msgspec.json.format(msgspec.json.encode(_finite(plain)), indent=2))
+    builtins = msgspec.to_builtins(value, str_keys=True)
+    click.echo(msgspec.json.format(msgspec.json.encode(_finite(builtins)), indent=2))
+
+
+def plain(value: Any) -> Any:
+    """A Struct as JSON's types."""
+    return msgspec.to_builtins(value)
+
+
+def job_id(whole: str) -> str:
+    """A job's id as lists show it: its beginning, and the number of an array's member."""
+    stem, under, number = whole.partition("_")
+    return f"{stem[:8]}{under}{number}"
+
+
+def count(value: int | None) -> str:
+    return "-" if value is None else str(value)
 
 
 def _finite(value: Any) -> Any:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 import shlex
+import time
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import Protocol
 
 from msgspec import Struct
@@ -17,8 +19,7 @@ from noria.errors import Invalid, NoriaError, Unavailable
 from noria.process import Answer
 from noria.types import Job, JobSpec, JobState
 
-OPTIONS = "NORIA_SUBMIT_OPTIONS"
-"""A job's variable with more options of the site's own submit command, e.g. `--partition=gpu --account=vision`."""
+HELD = "Held by its owner; `noria release` lets it go."
 
 
 class Placement(Struct, frozen=True):
@@ -45,8 +46,39 @@ class Seen(Struct, frozen=True):
     tag: str = ""
 
 
+class Queue(Struct, frozen=True):
+    """One queue, or partition. `limit` is in seconds; None is what the scheduler does not say."""
+
+    name: str
+    state: str
+    is_default: bool = False
+    limit: int | None = None
+    nodes: int | None = None
+    free_nodes: int | None = None
+    cpus: int | None = None
+    free_cpus: int | None = None
+    running: int | None = None
+    waiting: int | None = None
+
+
+class Node(Struct, frozen=True):
+    """One node: what it has and what is free of it. Memory in bytes; `state` and `reason` in the scheduler's own words."""
+
+    name: str
+    state: str
+    cpus: int
+    free_cpus: int
+    mem: int
+    free_mem: int
+    gpus: int | None = 0
+    free_gpus: int = 0
+    gpu_types: list[str] = []
+    queues: list[str] = []
+    reason: str = ""
+
+
 class Dialect(Protocol):
-    """A module that speaks one scheduler's language. Pure text but for `placement`, which gets its I/O handed in.
+    """A module that speaks one scheduler's language. Pure text but for `learn` and `placement`, which get their I/O handed in.
 
     Every function may be called at any time, by any process of the user, any number of times: none keeps state.
     """
@@ -57,14 +89,26 @@ class Dialect(Protocol):
     STOPS: frozenset[int]
     """Signals by which the scheduler says that it will kill; the launcher turns them into TERM, time to save, and KILL."""
 
-    def check(self, spec: JobSpec) -> None:
-        """Raise Invalid, naming the flag and the cure, if this scheduler cannot express `spec`.
+    QUEUES: list[str]
+    NODES: list[str]
+    """The commands whose answers `queues` and `nodes` read. Run where people ask, who need no agent for it."""
 
-        Called before a job is recorded and again before it is submitted; so `script` and `submit` may rely on it.
+    def learn(self, run: Callable[[Sequence[str]], Answer]) -> dict[str, str]:
+        """What this site names as it likes and can be asked for, as `spec.site` has it; an empty name is one that it has not.
+
+        Called by the agent once, before its first submission. What a profile says goes before it. Never raises.
+        """
+
+    def check(self, spec: JobSpec) -> None:
+        """Raise Invalid, naming the flag and the cure, if this scheduler cannot express `spec`; nothing is left out silently.
+
+        Called before a job is recorded and again before it is submitted; so `script` and `submit` may rely on it. Dependencies,
+        arrays and restarts are no concern of a dialect: every job that it is handed may start at once.
         """
 
     def script(self, job: Job, folder: str, python: str) -> str:
-        """The whole script of one try. It starts `{python} -m noria.jobs.launch {folder}` exactly once on each node.
+        """The whole script of one try. It starts `{python} -m noria.jobs.launch {folder}` exactly once on each node, and where
+        `alone(spec)` on the first alone.
 
         `folder` and `python` are absolute paths on the shared file system; Invalid if a directive cannot hold such a path.
         The scheduler's own log goes to {folder}/logs/scheduler.log; the caller makes logs/ first, because no scheduler does.
@@ -109,6 +153,18 @@ class Dialect(Protocol):
         Schedulers tell a cancelled job from a killed one badly, so the caller remembers what it cancelled.
         """
 
+    def hold(self, ids: Sequence[str]) -> list[str]:
+        """The command that keeps these waiting jobs from starting. May be repeated; it may come too late, and then fails."""
+
+    def release(self, ids: Sequence[str]) -> list[str]:
+        """The command that lets these jobs start again. May be repeated."""
+
+    def queues(self, answer: Answer) -> list[Queue]:
+        """The queues, as `QUEUES` answered. Raises Unavailable if it cannot be used."""
+
+    def nodes(self, answer: Answer) -> list[Node]:
+        """The nodes, as `NODES` answered. Raises Unavailable if it cannot be used."""
+
     def placement(self, env: Mapping[str, str], read: Callable[[str], str], run: Callable[[Sequence[str]], Answer]) -> Placement:
         """Where this launcher runs. Called once, on the node, by the launcher with its own environment.
 
@@ -123,7 +179,7 @@ def tag(job: Job) -> str:
 
 
 def sane(spec: JobSpec) -> None:
-    """Raise Invalid for numbers that no scheduler understands, and for options that cannot be split into words."""
+    """Raise Invalid for numbers that no scheduler understands, and for names that a script's directive cannot hold."""
     for flag, value, least in (
         ("--nodes", spec.nodes, 1),
         ("--tasks-per-node", spec.tasks_per_node, 1),
@@ -131,19 +187,86 @@ def sane(spec: JobSpec) -> None:
         ("--gpus", spec.gpus, 0),
         ("--mem", spec.mem, 0),
         ("--time", spec.time, 0),
+        ("--begin", spec.begin, 0),
     ):
         if value < least:
             raise Invalid(f"{flag} is {value}.", f"Give {least} or more.")
-    options(spec)
+    for field in ("queue", "account", "qos", "constraint", "reservation", "gpu_type"):
+        value = getattr(spec, field)
+        if value and not re.fullmatch(r"""[^\s"'`\\$#;-][^\s"'`\\$;]*""", value):
+            raise Invalid(
+                f"{FLAGS[field]} {value!r} is no name that a scheduler can have.", "Write it without spaces and quotes."
+            )
 
 
-def options(spec: JobSpec) -> list[str]:
-    """The site's own options that the person added for the submit command."""
-    text = spec.env.get(OPTIONS, "")
-    try:
-        return shlex.split(text)
-    except ValueError as error:
-        raise Invalid(f"{OPTIONS} cannot be read: {error} in {text!r}.", "Quote it as in a shell.") from None
+FLAGS = {
+    "gpu_type": "--gpus", "queue": "--queue", "account": "--account", "qos": "--qos", "constraint": "--constraint",
+    "reservation": "--reservation", "exclusive": "--exclusive", "nice": "--nice", "priority": "--priority", "begin": "--begin",
+    "raw": "--raw",
+}  # fmt: skip
+
+
+def refuse(spec: JobSpec, why: Mapping[str, tuple[str, str]]) -> None:
+    """Raise Invalid, with the flag, for what is asked and cannot be expressed: why[field] is the reason and the cure."""
+    for field, (reason, cure) in why.items():
+        if getattr(spec, field):
+            value = getattr(spec, field)
+            said = shlex.join(value) if isinstance(value, list) else "" if value is True else str(value)
+            raise Invalid(f"{FLAGS[field]} {said}".rstrip() + f": {reason}.", cure)
+
+
+def untaken(spec: JobSpec, taken: Mapping[str, str]) -> None:
+    """Raise Invalid if --raw holds an option that Noria needs for itself; taken[option] is the cure."""
+    for word in spec.raw:
+        cure = taken.get(word.partition("=")[0])
+        if cure:
+            raise Invalid(f"--raw {word}: Noria says that itself.", cure)
+
+
+def in_range(spec: JobSpec, scheduler: str, least: int, most: int) -> None:
+    """Raise Invalid unless the one number that stands for --priority and --nice is in range."""
+    if spec.nice and spec.priority:
+        raise Invalid(f"--nice and --priority are one number in {scheduler}.", "Give one of them.")
+    if not least <= spec.priority - spec.nice <= most:
+        flag = "--nice" if spec.nice else "--priority"
+        raise Invalid(f"{flag} {spec.nice or spec.priority}: {scheduler} has priorities from {least} to {most}.", "Give another.")
+
+
+def alone(spec: JobSpec) -> bool:
+    """Whether the first node's launcher is the only one: a script with directives of its own reaches the other nodes itself."""
+    return spec.nodes == 1 or bool(spec.script)
+
+
+def slots(spec: JobSpec) -> int:
+    """CPUs of one node: Slurm and PBS are asked for resources per node, Grid Engine per slot, and a slot is one CPU."""
+    return spec.tasks_per_node * spec.cpus
+
+
+def per_slot(spec: JobSpec) -> str:
+    """GPUs of one slot as a decimal, which must be exact: three times 0.333 GPUs are not one."""
+    share = Decimal(spec.gpus) / slots(spec)
+    if share * slots(spec) != spec.gpus or -int(share.normalize().as_tuple().exponent) > 6:
+        raise Invalid(
+            f"--gpus {spec.gpus} does not divide among {slots(spec)} slots, and Grid Engine counts GPUs per slot.",
+            "Choose --cpus so that --tasks-per-node times --cpus is a multiple of --gpus, or 1, 2, 4, 5, 8, 10 or 16.",
+        )
+    return f"{share.normalize():f}"
+
+
+def requirements(spec: JobSpec) -> list[tuple[str, str]]:
+    """--constraint as (name, value), where a scheduler has resources with values and no features: NAME=VALUE[,NAME=VALUE]."""
+    pairs = [part.partition("=") for part in spec.constraint.split(",") if part]
+    if not all(name and value for name, _, value in pairs):
+        raise Invalid(
+            f"--constraint {spec.constraint}: {spec.scheduler} knows resources with values, and no features.",
+            "Write NAME=VALUE, several with commas.",
+        )
+    return [(name, value) for name, _, value in pairs]
+
+
+def local_time(milliseconds: int, form: str) -> str:
+    """A moment in this machine's time zone: schedulers read a begin time in theirs, which is the login node's."""
+    return time.strftime(form, time.localtime(milliseconds / 1000))
 
 
 def printable(path: str, refused: str, scheduler: str) -> str:
@@ -256,7 +379,7 @@ def job_id(answer: Answer, pattern: str, scheduler: str, transient: str) -> str:
 def usable(answer: Answer, scheduler: str) -> str:
     """The text of a query that succeeded; an empty queue must never be read out of a failed one."""
     if answer.code != 0:
-        raise Unavailable(f"{scheduler} did not list its jobs: {words(answer)}")
+        raise Unavailable(f"{scheduler} does not answer: {words(answer)}")
     return answer.out
 
 

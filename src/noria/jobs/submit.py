@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from noria.jobs.dialect import Dialect, tag
 from noria.jobs.folder import Folder
@@ -21,12 +24,49 @@ def submit(job: Job, folder: Folder, dialect: Dialect, env: dict[str, str], run:
     if known:
         folder.write_submitted(known)
         return known
-    dialect.check(job.spec)
-    folder.make(job, {**job.spec.env, **env}, dialect.script(job, str(folder.path), sys.executable))
+    text, command = rendered(job, folder, dialect)
+    folder.make(launched(job, folder), {**job.spec.env, **env}, text)
+    if job.spec.script:
+        _frozen(folder).write_text(job.spec.script)
     folder.write_submitting()
-    scheduler_id = dialect.submitted(run(dialect.submit(str(folder.script), job)))
+    scheduler_id = dialect.submitted(run(command))
     folder.write_submitted(scheduler_id)
     return scheduler_id
+
+
+def rendered(job: Job, folder: Folder, dialect: Dialect) -> tuple[str, list[str]]:
+    """The script and the command that submits it. Raises Invalid for what this scheduler cannot express."""
+    dialect.check(job.spec)
+    return dialect.script(job, str(folder.path), sys.executable), dialect.submit(str(folder.script), job)
+
+
+def launched(job: Job, folder: Folder) -> Job:
+    """The job as its launcher sees it: a script with directives of its own is one task, and starts what belongs together itself.
+
+    What the launcher tells tasks about each other is taken away again: what a script starts must not believe that it is rank 0 of 1.
+    """
+    if not job.spec.script:
+        return job
+    first = job.spec.script.partition("\n")[0]
+    shell = shlex.split(first[2:]) if first.startswith("#!") else ["/bin/bash"]
+    without = [word for name in (*_RANKS, *(["OMP_NUM_THREADS"] if job.spec.as_is else [])) for word in ("-u", name)]
+    command = ["env", *without, *shell, str(_frozen(folder)), *job.spec.command[1:]]
+    return replace(job, spec=replace(job.spec, command=command, nodes=1, tasks_per_node=1))
+
+
+_RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+def _frozen(folder: Folder) -> Path:
+    """The text of the script as it was at submission: it may be changed while the job waits."""
+    return folder.path / "script"
+
+
+def forget(folder: Folder) -> None:
+    """Make a folder as if its job had not been submitted yet; what was printed, logged and saved stays."""
+    for name in ("submitted", "submitting", "state.json", "exit.json", "exit-*.json", "failed-*", "node-*.json", "orders/*"):
+        for path in folder.path.glob(name):
+            path.unlink(missing_ok=True)
 
 
 def _answered_late(job: Job, folder: Folder, dialect: Dialect, run: Callable[[Sequence[str]], Answer]) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import Connection, Row, insert, not_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, not_, or_, select, update
 
-from noria.errors import Invalid, NotFound
+from noria.errors import Conflict, Invalid, NotFound
 from noria.store import experiments, runs
 from noria.store.experiments import now
 from noria.store.schema import job, run
@@ -20,42 +21,119 @@ from noria.wire import jobs as wire
 _LEASE_SECONDS = 120.0
 _held: dict[str, tuple[int, float]] = {}
 """Of jobs that agents have claimed and not submitted yet: how often that was, and since when this process knows that number."""
+_MEMBERS = 10_000
+_NEVER = "never"
+_HELD = "Held by its owner; `noria release` lets it go."
+_ENDINGS = {"FAILED": "failed", "CANCELLED": "been cancelled"}
 _RUN_STATUS: dict[str, RunStatus] = {"COMPLETED": "FINISHED", "FAILED": "FAILED", "CANCELLED": "KILLED"}
 
 
 def submit(conn: Connection, request: wire.Submit) -> wire.Got:
-    """A job and its run, in one transaction."""
-    spec, job_id, run_id = request.spec, uuid4().hex[:12], uuid4().hex
-    if not spec.command:
+    """A job and its run, or an array of them, in one transaction. The first one is the answer."""
+    stem = uuid4().hex[:12]
+    if not request.spec.command:
         raise Invalid("There is no command to run.", "Write it after --, as in: noria submit -- python train.py")
+    if len(request.members) > _MEMBERS:
+        raise Invalid(f"--array has {len(request.members)} members, and at most {_MEMBERS} are taken at once.", "Split it up.")
+    spec = msgspec.structs.replace(request.spec, after=_ids(conn, request.spec.after))
+    experiment = experiments.named(conn, spec.experiment)
+    for number in request.members:
+        name, env = (
+            f"{spec.name}_{number}" if spec.name else "",
+            {**spec.env, "NORIA_TASK_ID": str(number), request.task: str(number)},
+        )
+        _insert(conn, f"{stem}_{number}", msgspec.structs.replace(spec, name=name, env=env), request.user, experiment)
+    if not request.members:
+        _insert(conn, stem, spec, request.user, experiment)
+    return get(conn, wire.Key(f"{stem}_{request.members[0]}" if request.members else stem))
+
+
+def _insert(conn: Connection, job_id: str, spec: JobSpec, user: str, experiment: int) -> None:
+    run_id, (hold, reason) = uuid4().hex, _standing(conn, job_id, spec)
+    if hold == _NEVER:
+        raise Invalid(f"--after: {reason}", "Leave it out.")
     tags = {
         "noria.job": job_id,
-        "mlflow.user": request.user,
+        "mlflow.user": user,
         "mlflow.source.name": " ".join(spec.command)[:1000],
         "mlflow.source.type": "JOB",
     }
-    runs.insert_run(conn, run_id, experiments.named(conn, spec.experiment), spec.name, request.user, now(), tags, "SCHEDULED")
+    runs.insert_run(conn, run_id, experiment, spec.name, user, now(), tags, "SCHEDULED")
     values = {
-        "id": job_id, "run_id": run_id, "spec": msgspec.json.encode(spec), "scheduler": spec.scheduler, "state": "QUEUED",
-        "user": request.user, "created": now(), "folder": "", "scheduler_id": "", "tries": 0, "reason": "", "agent": "", "claimed": 0,
+        "id": job_id, "run_id": run_id, "spec": msgspec.json.encode(spec), "scheduler": spec.scheduler, "state": "QUEUED", "user": user,
+        "created": now(), "folder": "", "scheduler_id": "", "tries": 0, "reason": reason, "agent": "", "claimed": 0, "hold": hold,
     }  # fmt: skip
     conn.execute(insert(job).values(values))
-    return get(conn, wire.Key(job_id))
 
 
-def row(conn: Connection, prefix: str) -> Row[Any]:
-    found = conn.execute(select(job).where(job.c.id.startswith(prefix, autoescape=True)).limit(2)).all() if prefix else []
+def _ids(conn: Connection, names: list[str]) -> list[str]:
+    """The jobs that people name, members for an array, whole."""
+    return list(dict.fromkeys(each.id for name in names for each in rows(conn, name)))
+
+
+def _standing(conn: Connection, job_id: str, spec: JobSpec) -> tuple[str, str]:
+    """Why a job may not start, as `Job.hold` has it, and the sentence; `_NEVER` if it never may."""
+    if spec.after:
+        states = {each.id: each.state for each in conn.execute(select(job.c.id, job.c.state).where(job.c.id.in_(spec.after)))}
+        failed = next((each for each in spec.after if states.get(each) in ("FAILED", "CANCELLED")), "")
+        if failed:
+            return _NEVER, f"Job {failed} has {_ENDINGS[states[failed]]}, and this one was to come after its success."
+        waits = [each for each in spec.after if states.get(each) != "COMPLETED"]
+        if waits:
+            more = f" and {len(waits) - 1} more" if len(waits) > 1 else ""
+            return "after", f"Waits for job {waits[0]}{more} to succeed."
+    if spec.at_once:
+        under_way = (
+            _members(job_id),
+            job.c.state.not_in(ENDED),
+            or_(job.c.state != "QUEUED", job.c.hold == ""),
+            job.c.id != job_id,
+        )
+        if (conn.execute(select(func.count()).select_from(job).where(*under_way)).scalar() or 0) >= spec.at_once:
+            return "array", f"{spec.at_once} members of its array are under way, which is as many as were asked for at once."
+    return "", ""
+
+
+def _members(job_id: str) -> ColumnElement[bool]:
+    """The members of the array that this one is of."""
+    stem = job_id.partition("_")[0]
+    return _begins(f"{stem}_")
+
+
+def _begins(text: str) -> ColumnElement[bool]:
+    """Ids that begin so: letters, digits and underscores come before a tilde."""
+    return and_(job.c.id >= text, job.c.id < f"{text}~")
+
+
+def rows(conn: Connection, name: str) -> list[Row[Any]]:
+    """The job that people mean, or all members of the array that they mean."""
+    beginning, is_member, number = name.partition("_")
+    begun = _begins(beginning)
+    first = conn.execute(select(job.c.id).where(begun).order_by(job.c.id).limit(1)).scalar() if beginning else None
+    if first is None:
+        raise NotFound(f"There is no job '{name[:64]}'.", "`noria ps --all` lists the jobs there are.")
+    stem = first.partition("_")[0]
+    one = or_(job.c.id == stem, _members(stem))
+    if conn.execute(select(job.c.id).where(begun, not_(one)).limit(1)).first():
+        raise Invalid(f"More than one job begins with '{name}'.", "Write more of its id.")
+    wanted = job.c.id == f"{stem}_{number}" if is_member else one
+    found = conn.execute(select(job).where(wanted).order_by(func.length(job.c.id), job.c.id)).all()
     if not found:
-        raise NotFound(f"There is no job '{prefix[:64]}'.", "`noria ps --all` lists the jobs there are.")
+        raise NotFound(f"Array {stem} has no member {number}.", f"`noria ps {beginning}` lists its members.")
+    return list(found)
+
+
+def row(conn: Connection, name: str) -> Row[Any]:
+    found = rows(conn, name)
     if len(found) > 1:
-        raise Invalid(f"More than one job begins with '{prefix}'.", "Write more of its id.")
+        raise Invalid(f"'{name}' is an array of {len(found)} jobs.", f"Name a member, as in {found[0].id}.")
     return found[0]
 
 
 def _job(each: Row[Any]) -> Job:
     return Job(
         each.id, each.run_id, msgspec.json.decode(each.spec, type=JobSpec), each.state, each.user, each.created, each.folder,
-        each.scheduler_id, each.started, each.ended, each.exit_code, each.tries, each.reason)  # fmt: skip
+        each.scheduler_id, each.started, each.ended, each.exit_code, each.tries, each.reason, each.hold)  # fmt: skip
 
 
 def get(conn: Connection, request: wire.Key) -> wire.Got:
@@ -63,7 +141,9 @@ def get(conn: Connection, request: wire.Key) -> wire.Got:
 
 
 def list_(conn: Connection, request: wire.List) -> wire.Listed:
-    query = select(job).order_by(job.c.created.desc(), job.c.id).limit(max(1, min(request.limit, 10_000)))
+    if request.id:
+        return wire.Listed([_job(each) for each in rows(conn, request.id)])
+    query = select(job).order_by(job.c.created.desc(), func.length(job.c.id), job.c.id).limit(max(1, min(request.limit, 10_000)))
     if request.open:
         query = query.where(job.c.state.not_in(ENDED))
     return wire.Listed([_job(each) for each in conn.execute(query)])
@@ -78,14 +158,71 @@ def follow(conn: Connection, job_id: str, experiment_id: str) -> None:
         conn.execute(moved.values(experiment=experiments.number(experiment_id)))
 
 
-def cancel(conn: Connection, request: wire.Cancel) -> wire.Got:
-    """A job that no agent has yet ends at once; of another one its agent is told. An ended job stays as it is."""
-    found = row(conn, request.id)
-    if found.state not in ENDED:
-        conn.execute(update(job).where(job.c.id == found.id).values(cancel=request.reason or "cancelled"))
-        if found.state == "QUEUED" and not found.agent:
-            _report(conn, row(conn, found.id), wire.Report(found.id, "CANCELLED", ended=now()))
-    return get(conn, wire.Key(found.id))
+def cancel(conn: Connection, request: wire.Cancel) -> wire.Listed:
+    """Jobs that no agent has yet end at once; of others their agents are told. Ended jobs stay as they are."""
+    found = rows(conn, request.id)
+    for each in found:
+        current = conn.execute(select(job).where(job.c.id == each.id)).one()  # One that ends may end others.
+        if current.state not in ENDED:
+            conn.execute(update(job).where(job.c.id == each.id).values(cancel=request.reason or "cancelled"))
+            if current.state == "QUEUED" and not current.agent:
+                _report(conn, row(conn, each.id), wire.Report(each.id, "CANCELLED", ended=now()))
+    return _again(conn, found)
+
+
+def _again(conn: Connection, found: Sequence[Row[Any]]) -> wire.Listed:
+    """Jobs as they are now."""
+    ids = [each.id for each in found]
+    return wire.Listed(
+        [_job(each) for each in conn.execute(select(job).where(job.c.id.in_(ids)).order_by(func.length(job.c.id), job.c.id))]
+    )
+
+
+def _able(conn: Connection, name: str, states: Sequence[str], why: str) -> list[Row[Any]]:
+    """The jobs that are in one of these states; Conflict if there is none."""
+    found = rows(conn, name)
+    able = [each for each in found if each.state in states]
+    if not able:
+        raise Conflict(f"Job {found[0].id} is {found[0].state}: {why}")
+    return able
+
+
+def hold(conn: Connection, request: wire.Key) -> wire.Listed:
+    """Keep waiting jobs from starting. One that its scheduler has already is held there, if it does not start first."""
+    found = _able(conn, request.id, ("QUEUED", "SUBMITTED"), "only a job that waits can be held.")
+    for each in found:
+        wish = "hold" if each.agent else None
+        conn.execute(update(job).where(job.c.id == each.id).values(hold="user", wish=wish, reason=_HELD))
+    return _again(conn, found)
+
+
+def release(conn: Connection, request: wire.Key) -> wire.Listed:
+    """Let jobs start that were held, here or by their scheduler's own command."""
+    found = _able(conn, request.id, ("QUEUED", "SUBMITTED"), "only a job that waits can be released.")
+    for each in found:
+        if each.state == "SUBMITTED":
+            conn.execute(update(job).where(job.c.id == each.id).values(hold="", wish="release", reason=""))
+        elif each.hold == "user":
+            _let(conn, each)
+            conn.execute(update(job).where(job.c.id == each.id).values(wish=None))
+    return _again(conn, found)
+
+
+def requeue(conn: Connection, request: wire.Key) -> wire.Listed:
+    """End the try of jobs that run or wait in their scheduler's queue, and submit them anew: the same job, run and folder."""
+    found = _able(conn, request.id, ("SUBMITTED", "RUNNING"), "only a job that runs or waits at its scheduler can be requeued.")
+    conn.execute(update(job).where(job.c.id.in_([each.id for each in found])).values(wish="requeue"))
+    return _again(conn, found)
+
+
+def _let(conn: Connection, each: Row[Any]) -> bool:
+    """Look again whether a job may start. Whether that ended it, because it never may."""
+    found, reason = _standing(conn, each.id, msgspec.json.decode(each.spec, type=JobSpec))
+    if found == _NEVER:
+        _end(conn, each.id, each.run_id, {"state": "CANCELLED", "ended": now(), "reason": reason})
+        return True
+    conn.execute(update(job).where(job.c.id == each.id).values(hold=found, reason=reason))
+    return False
 
 
 def claim(conn: Connection, request: wire.Claim) -> wire.Work:
@@ -94,11 +231,15 @@ def claim(conn: Connection, request: wire.Claim) -> wire.Work:
     An agent that has been silent for `_LEASE_SECONDS` loses what it claimed to the next one.
     """
     mine = (job.c.user == request.user, job.c.scheduler.in_(request.schedulers))
+    may = or_(job.c.hold == "", job.c.cancel.is_not(None))
     others = job.c.agent.not_in(("", request.agent))
     held = conn.execute(select(job.c.id, job.c.claimed).where(*mine, job.c.state == "QUEUED", others)).all()
     free = or_(not_(others), job.c.id.in_([each.id for each in held if _silent(each.id, each.claimed, time.monotonic())][:500]))
     found = conn.execute(
-        select(job).where(*mine, job.c.state == "QUEUED", free).order_by(job.c.created, job.c.id).limit(100)
+        select(job)
+        .where(*mine, job.c.state == "QUEUED", may, free)
+        .order_by(job.c.created, func.length(job.c.id), job.c.id)
+        .limit(100)
     ).all()
     if not request.agent:
         found = []
@@ -107,10 +248,13 @@ def claim(conn: Connection, request: wire.Claim) -> wire.Work:
             _report(conn, each, wire.Report(each.id, "CANCELLED", ended=now()))
         else:
             conn.execute(update(job).where(job.c.id == each.id).values(agent=request.agent, claimed=each.claimed + 1))
-    cancelled = select(job.c.id).where(*mine, job.c.cancel.is_not(None), job.c.state.in_(("SUBMITTED", "RUNNING")))
-    submitted = select(job).where(*mine, job.c.state.in_(("SUBMITTED", "RUNNING")))
-    open_jobs = [_job(each) for each in conn.execute(submitted)] if request.all_open else []
-    return wire.Work([_job(each) for each in found if not each.cancel], list(conn.execute(cancelled).scalars()), open_jobs)
+    at_scheduler = (*mine, job.c.state.in_(("SUBMITTED", "RUNNING")))
+    cancelled = select(job.c.id).where(*at_scheduler, job.c.cancel.is_not(None))
+    wished = conn.execute(select(job.c.id, job.c.wish).where(*at_scheduler, job.c.wish.is_not(None))).all()
+    wishes = {verb: [each.id for each in wished if each.wish == verb] for verb in ("hold", "release", "requeue")}
+    open_jobs = [_job(each) for each in conn.execute(select(job).where(*at_scheduler))] if request.all_open else []
+    claimed = [_job(each) for each in found if not each.cancel]
+    return wire.Work(claimed, list(conn.execute(cancelled).scalars()), open_jobs, **wishes)
 
 
 def _silent(job_id: str, claimed: int, moment: float) -> bool:
@@ -132,11 +276,54 @@ def report(conn: Connection, request: wire.Report) -> str:
 
 
 def _report(conn: Connection, found: Row[Any], request: wire.Report) -> None:
-    values = {name: value for name, value in msgspec.structs.asdict(request).items() if value is not UNSET and name != "id"}
+    said = {name: value for name, value in msgspec.structs.asdict(request).items() if value is not UNSET}
+    values = {name: value for name, value in said.items() if name not in ("id", "done")}
+    if request.done == found.wish:
+        values["wish"] = None
     if request.state in ENDED and found.cancel:
         values |= {"state": "CANCELLED", "reason": found.cancel}
-    conn.execute(update(job).where(job.c.id == found.id).values(values))
+    elif request.state in ("FAILED", "CANCELLED") and found.wish == "requeue":
+        _requeued(conn, found)
+        return
     if values["state"] in ENDED:
-        runs.finish(conn, found.run_id, _RUN_STATUS[values["state"]], values.get("ended") or now())
-    elif request.state == "RUNNING" and found.state != "RUNNING":
+        _end(conn, found.id, found.run_id, values)
+        _follow(conn, found.id)
+        return
+    if request.state == "RUNNING" and found.state != "RUNNING":
         runs.start(conn, found.run_id, values.get("started") or now())
+        held = {"wish": None} if found.wish == "hold" else {}
+        values = {"reason": "", "hold": "", **held, **values}
+    conn.execute(update(job).where(job.c.id == found.id).values(values))
+
+
+def _requeued(conn: Connection, found: Row[Any]) -> None:
+    """What ended was a try: the job waits to be submitted again, and its run goes on then."""
+    values = {"state": "QUEUED", "agent": "", "scheduler_id": "", "wish": None, "hold": "", "reason": "Requeued."}
+    conn.execute(update(job).where(job.c.id == found.id).values(values))
+    conn.execute(update(run).where(run.c.uuid == found.run_id).values(status="SCHEDULED", end_time=None))
+
+
+def _end(conn: Connection, job_id: str, run_id: str, values: dict[str, Any]) -> None:
+    conn.execute(update(job).where(job.c.id == job_id).values({**values, "hold": "", "wish": None}))
+    runs.finish(conn, run_id, _RUN_STATUS[values["state"]], values.get("ended") or now())
+
+
+def _follow(conn: Connection, job_id: str) -> None:
+    """Let go, or end, those that waited for the end of this job; and, where that ends them, those that waited for them."""
+    comes_after: dict[str, dict[str, Row[Any]]] = {}
+    for each in conn.execute(select(job).where(job.c.state == "QUEUED", job.c.hold == "after")):
+        for name in msgspec.json.decode(each.spec, type=_After).after:
+            comes_after.setdefault(name, {})[each.id] = each
+    ended = [job_id]
+    for last in ended:
+        waiting = [each for each in comes_after.get(last, {}).values() if each.id not in ended]
+        if "_" in last:
+            members = select(job).where(_members(last), job.c.state == "QUEUED", job.c.hold == "array")
+            waiting += conn.execute(members.order_by(func.length(job.c.id), job.c.id).limit(2)).all()
+        ended += [each.id for each in waiting if _let(conn, each)]
+
+
+class _After(msgspec.Struct):
+    """What of a JobSpec says whom a job waits for."""
+
+    after: list[str] = []

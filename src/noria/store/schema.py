@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, UniqueConstraint, text
 from sqlalchemy import Text as _Text
 
-HEAD = "0002"
+HEAD = "0003"
 # Both databases compare and order text by code point, and count in 64 bits; SQLite's own name for that is INTEGER.
 Text = _Text().with_variant(_Text(collation="C"), "postgresql")
 Double = Float(53)
@@ -236,6 +236,8 @@ job = Table(
     Column("tries", Integer, nullable=False),
     Column("reason", Text, nullable=False),
     Column("cancel", Text),
+    Column("wish", Text),
+    Column("hold", Text, nullable=False, server_default=""),
     Column("agent", Text, nullable=False),
     Column("claimed", BigInteger, nullable=False),
     Index("job_by_time", "created"),

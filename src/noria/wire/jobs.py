@@ -9,11 +9,17 @@ from noria.wire.endpoint import OWN, Empty, Endpoint
 
 
 class Submit(Struct, frozen=True):
+    """A job, or an array of jobs: `members` are their numbers, and `task` the variable by which each finds its own."""
+
     spec: JobSpec
     user: str
+    members: list[int] = []
+    task: str = "NORIA_TASK_ID"
 
 
 class Key(Struct, frozen=True):
+    """A job: the beginning of its id. A member of an array: the same of the array's id, an underscore and its number."""
+
     id: str
 
 
@@ -22,8 +28,11 @@ class Got(Struct, frozen=True):
 
 
 class List(Struct, frozen=True):
+    """`id`: this job alone, or the members of this array."""
+
     open: bool = False
     limit: int = 1000
+    id: str = ""
 
 
 class Listed(Struct, frozen=True):
@@ -31,6 +40,8 @@ class Listed(Struct, frozen=True):
 
 
 class Cancel(Struct, frozen=True):
+    """Like the other verbs, for a job or for all members of an array that have not ended."""
+
     id: str
     reason: str = ""
 
@@ -45,15 +56,20 @@ class Claim(Struct, frozen=True):
 
 
 class Work(Struct, frozen=True):
-    """New jobs for the agent to submit, the ids among its open ones that people want cancelled, and, if it asks, all open ones."""
+    """New jobs for the agent to submit, the ids among its open ones that people want cancelled, held, released and requeued, and, if
+    it asks, all open ones. A verb is repeated until the agent reports it as done, or the job's end."""
 
     claimed: list[Job]
     cancel: list[str]
     open: list[Job] = []
+    hold: list[str] = []
+    release: list[str] = []
+    requeue: list[str] = []
 
 
 class Report(Struct, frozen=True):
-    """What an agent saw. Fields that are UNSET did not change. A job that has ended is never opened again."""
+    """What an agent saw. Fields that are UNSET did not change; `done` is the verb that it carried out. A job that has ended is never
+    opened again; one that is to be requeued has not ended when its try did."""
 
     id: str
     state: JobState
@@ -64,11 +80,15 @@ class Report(Struct, frozen=True):
     exit_code: int | UnsetType = UNSET
     tries: int | UnsetType = UNSET
     reason: str | UnsetType = UNSET
+    done: str | UnsetType = UNSET
 
 
 SUBMIT = Endpoint("POST", f"{OWN}/jobs", Submit, Got)
 LIST = Endpoint("GET", f"{OWN}/jobs", List, Listed)
 GET = Endpoint("GET", f"{OWN}/jobs/{{id}}", Key, Got)
-CANCEL = Endpoint("POST", f"{OWN}/jobs/{{id}}/cancel", Cancel, Got)
+CANCEL = Endpoint("POST", f"{OWN}/jobs/{{id}}/cancel", Cancel, Listed)
+HOLD = Endpoint("POST", f"{OWN}/jobs/{{id}}/hold", Key, Listed)
+RELEASE = Endpoint("POST", f"{OWN}/jobs/{{id}}/release", Key, Listed)
+REQUEUE = Endpoint("POST", f"{OWN}/jobs/{{id}}/requeue", Key, Listed)
 CLAIM = Endpoint("POST", f"{OWN}/agent/claim", Claim, Work)
 REPORT = Endpoint("POST", f"{OWN}/agent/report", Report, Empty)

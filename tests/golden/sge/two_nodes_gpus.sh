@@ -5,14 +5,14 @@
 #$ -j y
 #$ -r n
 #$ -notify
-#$ -pe mpi 16
 #$ -l gpu=0.25
 #$ -l virtual_free=1281M
 #$ -l h_rt=90061
+#$ -pe mpi 16
 cd /home/ada/.noria/jobs/1f2e || exit
 hosts=$(awk '!seen[$1]++ { print $1 }' "$PE_HOSTFILE")
 if [ "$(echo $hosts | wc -w)" -ne 2 ]; then
-  echo "Noria: asked for 2 nodes, got: $hosts. Set NORIA_SGE_PE to a parallel environment whose allocation_rule is 8 (qconf -spl, qconf -sp)." >&2
+  echo "Noria: asked for 2 nodes, got: $hosts. Name a parallel environment whose allocation_rule is 8 as pe in the profile (qconf -spl, qconf -sp)." >&2
   exit 78
 fi
 nodes=$(echo $hosts | tr ' ' ',')

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from noria.cli.show import json_option
+
+if TYPE_CHECKING:
+    from noria.types import Job
 
 
 @click.command()
@@ -13,18 +18,15 @@ from noria.cli.show import json_option
 def command(jobs: tuple[str, ...], as_json: bool) -> None:
     """End jobs, waiting or running.
 
-    Tasks get TERM, and ten seconds later KILL.
+    Tasks get TERM, and ten seconds later KILL. An array's id means all its members.
     """
-    from noria.cli import show
-    from noria.cli.local import connect
+    from noria.cli import verbs
     from noria.wire import jobs as wire
 
-    server = connect()
-    cancelled = []
-    for job in jobs:
-        found = server.call(wire.CANCEL, wire.Cancel(job)).job
-        cancelled.append(found)
-        gone = "is cancelled" if found.state == "CANCELLED" else "had ended already"
-        click.echo(f"noria: job {found.id[:8]} {gone if found.ended else 'is being cancelled'}", err=True)
-    if as_json:
-        show.as_json({"jobs": cancelled})
+    verbs.each(jobs, lambda server, name: server.call(wire.CANCEL, wire.Cancel(name)).jobs, _said, as_json)
+
+
+def _said(job: Job) -> str:
+    if not job.ended:
+        return "is being cancelled"
+    return "is cancelled" if job.state == "CANCELLED" else "had ended already"

@@ -25,6 +25,7 @@ def command(follow: bool, job: str) -> None:
 
     With several tasks each line begins with the rank of its task.
     """
+    from noria.cli import show
     from noria.cli.local import connect
 
     server = connect()
@@ -39,7 +40,7 @@ def command(follow: bool, job: str) -> None:
         time.sleep(_TICK)
     if not positions:
         click.echo(
-            f"noria: job {found.id[:8]} is {found.state} and has printed nothing{': ' + found.reason if found.reason else ''}",
+            f"noria: job {show.job_id(found.id)} is {found.state} and has printed nothing{': ' + found.reason if found.reason else ''}",
             err=True,
         )
 

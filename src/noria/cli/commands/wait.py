@@ -18,26 +18,28 @@ _TICK = 0.1
 
 
 @click.command()
-@click.argument("job")
+@click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
 @json_option
-def command(job: str, as_json: bool) -> None:
-    """Wait for a job, and exit with its code.
+def command(jobs: tuple[str, ...], as_json: bool) -> None:
+    """Wait for jobs, and exit with the code of the first one that failed.
 
-    All that the job has logged can be read then.
+    All that they have logged can be read then. An array's id means all its members.
     """
     from noria.cli import show
     from noria.cli.local import connect
 
-    ended = wait(connect(), job)
+    server = connect()
+    ended = [job for name in jobs for job in wait(server, name)]
     if as_json:
-        show.as_json(ended)
-    if ended.exit_code:
-        click.echo(f"noria: job {ended.id[:8]} {ended.state.lower()}: {ended.reason}", err=True)
-    sys.exit(ended.exit_code if ended.exit_code is not None else 1)
+        show.as_json(ended[0] if len(ended) == 1 else {"jobs": ended})
+    failed = [job for job in ended if job.exit_code != 0]
+    for job in failed:
+        click.echo(f"noria: job {show.job_id(job.id)} {job.state.lower()}: {job.reason}", err=True)
+    sys.exit(next((1 if job.exit_code is None else job.exit_code for job in failed), 0))
 
 
-def wait(server: Server, job: str) -> Job:
-    """The job once it has ended. A server that is restarted meanwhile is waited for too."""
+def wait(server: Server, name: str) -> list[Job]:
+    """The job, or the members of the array, once all have ended. A server that is restarted meanwhile is waited for too."""
     from noria.errors import Unavailable
     from noria.types import ENDED
     from noria.wire import jobs
@@ -45,7 +47,7 @@ def wait(server: Server, job: str) -> Job:
     patience = 60.0
     while True:
         try:
-            found = server.call(jobs.GET, jobs.Key(job)).job
+            found = server.call(jobs.LIST, jobs.List(id=name)).jobs
             patience = 60.0
         except Unavailable:
             patience -= 1.0
@@ -53,6 +55,6 @@ def wait(server: Server, job: str) -> Job:
                 raise
             time.sleep(1.0)
             continue
-        if found.state in ENDED:
+        if all(job.state in ENDED for job in found):
             return found
-        time.sleep(_TICK)
+        time.sleep(_TICK * (1 + len(found) // 20))

@@ -10,18 +10,37 @@ from shlex import quote
 import msgspec
 
 from noria.errors import Invalid, Unavailable
-from noria.jobs.dialect import Placement, Seen
+from noria.jobs.dialect import Node, Placement, Queue, Seen, refuse
 from noria.jobs.localq import GPU_VARIABLE, machine, needs
 from noria.process import Answer, python
-from noria.types import Job, JobSpec, JobState
+from noria.types import Job, JobSpec
 
 _QUEUE = "noria.jobs.localq"
 PROBE = ["true"]
+QUEUES = python(_QUEUE, "queues")
+NODES = python(_QUEUE, "nodes")
 STOPS = frozenset({signal.SIGTERM, signal.SIGINT})
+
+
+_ELSEWHERE = "Leave it out, or say --on with the cluster that has it."
+REFUSED = {
+    "queue": ("this machine has one queue", _ELSEWHERE),
+    "account": ("this machine keeps no accounts", _ELSEWHERE),
+    "qos": ("this machine has no quality of service", _ELSEWHERE),
+    "constraint": ("this machine is one node", _ELSEWHERE),
+    "reservation": ("this machine has no reservations", _ELSEWHERE),
+    "gpu_type": ("this machine's queue gives GPUs away by number, not by type", "Write --gpus COUNT."),
+    "raw": ("the local queue has no submit command of its own", _ELSEWHERE),
+}
+
+
+def learn(run: Callable[[Sequence[str]], Answer]) -> dict[str, str]:
+    return {}
 
 
 def check(spec: JobSpec) -> None:
     """Invalid, with the flag, for what this machine does not have."""
+    refuse(spec, REFUSED)
     whole = machine()
     cpus, mem, gpus = needs(spec)
     if spec.nodes > 1:
@@ -58,7 +77,7 @@ def query(user: str) -> list[str]:
 def states(answer: Answer) -> dict[str, Seen]:
     if answer.code:
         raise Unavailable(f"The local queue did not answer: {answer.err.strip()[-300:]}")
-    return {key: Seen(state, None, "") for key, state in msgspec.json.decode(answer.out, type=dict[str, JobState]).items()}
+    return msgspec.json.decode(answer.out, type=dict[str, Seen])
 
 
 def final(ids: Sequence[str]) -> list[str] | None:
@@ -71,6 +90,26 @@ def finals(answer: Answer) -> dict[str, Seen]:
 
 def cancel(ids: Sequence[str]) -> list[str]:
     return python(_QUEUE, "cancel", *ids)
+
+
+def hold(ids: Sequence[str]) -> list[str]:
+    return python(_QUEUE, "hold", *ids)
+
+
+def release(ids: Sequence[str]) -> list[str]:
+    return python(_QUEUE, "release", *ids)
+
+
+def queues(answer: Answer) -> list[Queue]:
+    if answer.code:
+        raise Unavailable(f"The local queue did not answer: {answer.err.strip()[-300:]}")
+    return msgspec.json.decode(answer.out, type=list[Queue])
+
+
+def nodes(answer: Answer) -> list[Node]:
+    if answer.code:
+        raise Unavailable(f"The local queue did not answer: {answer.err.strip()[-300:]}")
+    return msgspec.json.decode(answer.out, type=list[Node])
 
 
 def placement(env: Mapping[str, str], read: Callable[[str], str], run: Callable[[Sequence[str]], Answer]) -> Placement:

@@ -11,28 +11,40 @@ import shlex
 import signal
 from collections.abc import Callable, Mapping, Sequence
 
+from noria.errors import Invalid
 from noria.jobs.dialect import (
+    HELD,
+    Node,
     Placement,
+    Queue,
     Seen,
+    alone,
     clock,
     exited,
     fan_out,
+    in_range,
     job_id,
     launcher,
+    local_time,
     log_path,
     megabytes,
-    options,
     passed,
     plain,
     printable,
+    refuse,
+    requirements,
     sane,
+    slots,
     tag,
+    untaken,
     usable,
 )
 from noria.process import Answer
 from noria.types import Job, JobSpec
 
 PROBE = ["qstat", "-B", "-f"]  # Grid Engine has a qstat too, but not this option
+QUEUES = ["qstat", "-Q", "-f"]
+NODES = ["pbsnodes", "-a"]
 STOPS = frozenset({signal.SIGTERM, signal.SIGINT})
 
 TRANSIENT = (
@@ -54,18 +66,31 @@ ENDS = {
     -29: "It reached its time limit; ask for more with --time.",
 }
 
-LETTERS = {"H": "Held.", "W": "Its start time has not come yet.", "S": "Suspended.", "U": "Suspended: its node is in use."}
+LETTERS = {"H": HELD, "W": "Its start time has not come yet.", "S": "Suspended.", "U": "Suspended: its node is in use."}
+
+
+REFUSED = {"qos": ("PBS has no quality of service", "Leave it out, or say what stands for it there with --raw.")}
+
+
+def learn(run: Callable[[Sequence[str]], Answer]) -> dict[str, str]:
+    return {}  # What can be named otherwise (gpu_type) PBS does not tell to users; a profile does.
 
 
 def check(spec: JobSpec) -> None:
     sane(spec)
+    refuse(spec, REFUSED)
+    untaken(spec, {"-J": "Use --array.", "-I": "Leave it out: jobs are not interactive."})
+    requirements(spec)
+    in_range(spec, "PBS", -1024, 1023)
+    if spec.reservation and spec.queue:
+        raise Invalid(f"--reservation {spec.reservation} is a queue in PBS, and --queue names another.", "Give one of them.")
 
 
 def script(job: Job, folder: str, python: str) -> str:
     printable(folder, ":", "PBS")
     start = launcher(python, folder)
     lines = ["#!/bin/bash", f"cd {shlex.quote(folder)} || exit"]
-    if job.spec.nodes == 1:
+    if alone(job.spec):
         return "\n".join([*lines, f"exec {shlex.join(start)}", ""])
     # pbs_tmrsh takes words as they are, without a shell, and its folder is often not in a job's PATH
     lines += ['if [ -r /etc/pbs.conf ]; then . /etc/pbs.conf; PATH="$PATH:$PBS_EXEC/bin"; fi']
@@ -74,15 +99,30 @@ def script(job: Job, folder: str, python: str) -> str:
 
 
 def submit(script: str, job: Job) -> list[str]:
-    spec = job.spec
-    chunk = f"select={spec.nodes}:ncpus={spec.tasks_per_node * spec.cpus}:mpiprocs={spec.tasks_per_node}:ompthreads={spec.cpus}"
-    chunk += f":ngpus={spec.gpus}" if spec.gpus else ""
-    chunk += f":mem={megabytes(spec.mem)}mb" if spec.mem else ""
-    asked = ["-N", plain(spec.name)[:15] or "noria", "-v", f"NORIA_TAG={tag(job)}", "-r", "n", "-j", "oe"]
+    spec, raw, variables = job.spec, list(job.spec.raw), f"NORIA_TAG={tag(job)}"
+    while "-v" in raw[:-1]:  # of several qsub takes the last alone
+        at = raw.index("-v")
+        variables += f",{raw[at + 1]}"
+        del raw[at : at + 2]
+    asked = ["-N", plain(spec.name)[:15] or "noria", "-v", variables, "-r", "n", "-j", "oe"]
     asked += ["-kdoe", "-o", log_path(script.rpartition("/")[0])]  # -kdoe: written there while it runs, not copied at the end
-    asked += ["-l", chunk, *(["-l", "place=scatter"] if spec.nodes > 1 else [])]
+    asked += [] if spec.as_is else _resources(spec)
+    return ["qsub", "-f", *asked, *raw, "--", "/bin/bash", script]  # -f: no qsub stays behind in the background
+
+
+def _resources(spec: JobSpec) -> list[str]:
+    chunk = f"select={spec.nodes}:ncpus={slots(spec)}:mpiprocs={spec.tasks_per_node}:ompthreads={spec.cpus}"
+    chunk += f":ngpus={spec.gpus}" if spec.gpus else ""
+    chunk += f":{spec.site.get('gpu_type') or 'gpu_type'}={spec.gpu_type}" if spec.gpu_type else ""
+    chunk += f":mem={megabytes(spec.mem)}mb" if spec.mem else ""
+    chunk += "".join(f":{name}={value}" for name, value in requirements(spec))
+    place = ["scatter"] * (spec.nodes > 1) + ["exclhost"] * spec.exclusive
+    asked = ["-l", chunk, *(["-l", f"place={':'.join(place)}"] if place else [])]
     asked += ["-l", f"walltime={clock(spec.time)}"] if spec.time else []
-    return ["qsub", "-f", *asked, *options(spec), "--", "/bin/bash", script]  # -f: no qsub stays behind in the background
+    asked += ["-q", spec.queue or spec.reservation] if spec.queue or spec.reservation else []
+    asked += ["-A", spec.account] if spec.account else []
+    asked += ["-p", str(spec.priority - spec.nice)] if spec.priority or spec.nice else []
+    return asked + (["-a", local_time(spec.begin, "%Y%m%d%H%M.%S")] if spec.begin else [])
 
 
 def submitted(answer: Answer) -> str:
@@ -145,6 +185,61 @@ def _explain(comment: str) -> str:
 
 def cancel(ids: Sequence[str]) -> list[str]:
     return ["qdel", *ids]
+
+
+def hold(ids: Sequence[str]) -> list[str]:
+    return ["qhold", *ids]
+
+
+def release(ids: Sequence[str]) -> list[str]:
+    return ["qrls", *ids]
+
+
+def queues(answer: Answer) -> list[Queue]:
+    found = []
+    for record in re.split(r"^Queue: *", usable(answer, "PBS").replace("\n\t", ""), flags=re.MULTILINE)[1:]:
+        said = dict(re.findall(r"^    (\S+) = (.*)$", record, re.MULTILINE))
+        counts = {state: int(count) for state, count in re.findall(r"(\w+):(\d+)", said.get("state_count", ""))}
+        waiting = sum(counts.get(state, 0) for state in ("Queued", "Held", "Waiting"))
+        up = [word for word, on in (("disabled", "enabled"), ("stopped", "started")) if said.get(on) != "True"]
+        limit = seconds(said.get("resources_max.walltime", ""))
+        name = record.split(None, 1)[0]
+        found.append(Queue(name, " ".join(up) or "up", limit=limit, running=counts.get("Running", 0), waiting=waiting))
+    return found
+
+
+def seconds(text: str) -> int | None:
+    """PBS's times: seconds, MM:SS or HH:MM:SS; None for what is none."""
+    parts = text.split(":")
+    if not all(part.isdecimal() for part in parts):
+        return None
+    units = zip((1, 60, 3600), reversed(parts), strict=False)
+    return sum(unit * int(part) for unit, part in units)
+
+
+def nodes(answer: Answer) -> list[Node]:
+    records = re.split(r"^(?=\S)", usable(answer, "PBS").replace("\n\t", ""), flags=re.MULTILINE)
+    return [_node(record) for record in records if record.strip()]
+
+
+def _node(record: str) -> Node:
+    said = dict(re.findall(r"^ +(\S+) = (.*)$", record, re.MULTILINE))
+    has, used = (
+        [size(said.get(f"resources_{which}.{name}", "0")) for name in ("ncpus", "mem", "ngpus")]
+        for which in ("available", "assigned")
+    )
+    cpus, mem, gpus = (all_ - taken for all_, taken in zip(has, used, strict=True))
+    kind = said.get("resources_available.gpu_type", "")
+    return Node(
+        record.split(None, 1)[0], said.get("state", ""), has[0], cpus, has[1], mem, has[2], gpus, [kind] if kind else [],
+        [said["queue"]] if "queue" in said else [], said.get("comment", ""),
+    )  # fmt: skip
+
+
+def size(text: str) -> int:
+    """PBS's sizes in bytes: 4gb, 204800kb, 12b, or bytes; in w, words of eight."""
+    found = re.fullmatch(r"(\d+)([kmgtp]?)([bw]?)", text.lower())
+    return int(found[1]) * 1024 ** " kmgtp".index(found[2] or " ") * (8 if found[3] == "w" else 1) if found else 0
 
 
 def placement(env: Mapping[str, str], read: Callable[[str], str], run: Callable[[Sequence[str]], Answer]) -> Placement:

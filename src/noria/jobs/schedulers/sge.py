@@ -1,8 +1,8 @@
 """Grid Engine: Son of, Open, Univa and Altair. Resources are asked for per slot, and one slot is one CPU.
 
-What a site names as it likes is taken from the job's environment: NORIA_SGE_PE (parallel environment; "smp" on one node,
-"mpi" on several), NORIA_SGE_GPU (complex that counts GPUs; "gpu") and NORIA_SGE_MEM (complex that counts memory;
-"virtual_free", since h_vmem limits the address space, which CUDA needs more of than there is memory).
+What a site names as it likes is asked of qconf, and a profile's word goes before it: `pe`, the parallel environment; `gpu`, the
+complex that counts GPUs; `mem`, the one that counts memory (not h_vmem if there is another: it limits the address space, of
+which CUDA needs more than there is memory); `gpu_type` and `exclusive`.
 
 The launcher must take USR2 for TERM: that is how Grid Engine warns, and KILL follows after the queue's `notify` time.
 
@@ -15,31 +15,42 @@ import re
 import shlex
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
 from xml.etree import ElementTree
 
 from noria.errors import Invalid, Unavailable
 from noria.jobs.dialect import (
+    HELD,
+    Node,
     Placement,
+    Queue,
     Seen,
+    alone,
     exited,
     fan_out,
+    in_range,
     job_id,
     launcher,
+    local_time,
     log_path,
     megabytes,
-    options,
     passed,
+    per_slot,
     plain,
     printable,
+    refuse,
+    requirements,
     sane,
+    slots,
     tag,
+    untaken,
     usable,
 )
 from noria.process import Answer
 from noria.types import Job, JobSpec
 
 PROBE = ["qconf", "-sql"]  # PBS has a qstat and a qsub too, but no qconf
+QUEUES = ["qstat", "-g", "c", "-xml"]
+NODES = ["qhost", "-q", "-F", "-xml"]
 STOPS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGUSR2})  # USR2 comes with -notify, before KILL
 
 TRANSIENT = (
@@ -56,69 +67,132 @@ KILLED = 100  # the job was signalled, by qdel or by anyone: Grid Engine does no
 AGAIN = (24, 25)  # migrating, rescheduling: a try ended, not the job
 
 
+REFUSED = {"qos": ("Grid Engine has no quality of service", "Leave it out, or say what stands for it there with --raw.")}
+COMPLEXES = {
+    "gpu": ("gpu", "ngpus", "gpus", "num_gpu", "cuda"),
+    "mem": ("virtual_free", "mem_free", "m_mem_free", "ram", "h_vmem"),
+    "gpu_type": ("gpu_type", "gputype", "gpu_model", "gpu_card"),
+}
+
+
+def learn(run: Callable[[Sequence[str]], Answer]) -> dict[str, str]:
+    names = run(["qconf", "-spl"])
+    if names.code != 0:
+        return {}
+    rules = {name: re.search(r"^allocation_rule\s+(\S+)", run(["qconf", "-sp", name]).out, re.M) for name in names.out.split()}
+    return {f"pe.{name}": rule[1] for name, rule in rules.items() if rule} | complexes(run(["qconf", "-sc"]))
+
+
+def complexes(answer: Answer) -> dict[str, str]:
+    """The names of this site's complexes for what every job asks for, "" where it has none; {} if qconf -sc did not say."""
+    rows = {row[0]: row for row in map(str.split, answer.out.splitlines()) if len(row) >= 8 and row[0] != "#name"}
+    if answer.code != 0 or not rows:
+        return {}
+    counted = [name for name, row in rows.items() if row[5] != "NO"]
+    among = {"gpu": counted, "mem": counted or list(rows), "gpu_type": list(rows)}
+    found = {what: next((name for name in names if name in among[what]), "") for what, names in COMPLEXES.items()}
+    once = {"gpu_per": "job"} if found["gpu"] and rows[found["gpu"]][5] == "JOB" else {}
+    return found | once | {"exclusive": next((name for name, row in rows.items() if row[3] == "EXCL"), "")}
+
+
 def check(spec: JobSpec) -> None:
     sane(spec)
-    _gpus_per_slot(spec)
+    refuse(spec, REFUSED)
+    untaken(spec, {"-N": "Use --name: by the name Noria finds its jobs again.", "-t": "Use --array.", "-sync": "Use noria wait."})
+    requirements(spec)
+    in_range(spec, "Grid Engine", -1023, 1024)
+    if spec.reservation and not spec.reservation.isdecimal():
+        raise Invalid(
+            f"--reservation {spec.reservation}: Grid Engine numbers reservations.", "Give the number that qrstat shows."
+        )
+    _resources(spec)
 
 
 def script(job: Job, folder: str, python: str) -> str:
     printable(folder, "\"'\\$,:", "Grid Engine")
     start = launcher(python, folder)
     lines = ["#!/bin/bash", *(f"#$ {directive}" for directive in _directives(job, folder)), f"cd {shlex.quote(folder)} || exit"]
-    if job.spec.nodes == 1:
+    if alone(job.spec):
         return "\n".join([*lines, f"exec {shlex.join(start)}", ""])
     hosts = """awk '!seen[$1]++ { print $1 }' "$PE_HOSTFILE\""""
-    cure = f"Set NORIA_SGE_PE to a parallel environment whose allocation_rule is {_slots(job.spec)} (qconf -spl, qconf -sp)."
+    cure = f"Name a parallel environment whose allocation_rule is {slots(job.spec)} as pe in the profile (qconf -spl, qconf -sp)."
     there = [shlex.quote(word) for word in start]  # a shell on the other host reads the words once more
     return "\n".join([*lines, fan_out(hosts, job.spec.nodes, "qrsh -inherit -nostdin", start, there, cure)])
 
 
 def _directives(job: Job, folder: str) -> list[str]:
-    spec, slots = job.spec, _slots(job.spec)
-    name = plain(spec.name)
+    spec, name = job.spec, plain(job.spec.name)
     asked = ["-S /bin/bash", f"-N {f'{name}.' if name else ''}{tag(job)}", f'-o "{log_path(folder)}"', "-j y", "-r n", "-notify"]
-    if spec.nodes * slots > 1:
-        environment = spec.env.get("NORIA_SGE_PE") or ("smp" if spec.nodes == 1 else "mpi")
-        asked += [f"-pe {environment} {spec.nodes * slots}"]
+    if spec.as_is:
+        return asked
+    asked += [f"-l {resource}" for resource in _resources(spec)]
+    if spec.nodes * slots(spec) > 1:
+        asked += [f"-pe {_environment(spec)} {spec.nodes * slots(spec)}"]
+    asked += [f"-q {spec.queue}"] if spec.queue else []
+    asked += [f"-P {spec.account}"] if spec.account else []
+    asked += [f"-ar {spec.reservation}"] if spec.reservation else []
+    asked += [f"-p {spec.priority - spec.nice}"] if spec.priority or spec.nice else []
+    return asked + ([f"-a {local_time(spec.begin, '%Y%m%d%H%M.%S')}"] if spec.begin else [])
+
+
+def _resources(spec: JobSpec) -> list[str]:
+    """What is asked for with -l, which counts for each slot."""
+    asked = []
     if spec.gpus:
-        asked += [f"-l {spec.env.get('NORIA_SGE_GPU') or 'gpu'}={_gpus_per_slot(spec)}"]
+        asked += [f"{_complex(spec, 'gpu', '--gpus', 'counts GPUs')}={_gpus(spec)}"]
+    if spec.gpu_type:
+        asked += [f"{_complex(spec, 'gpu_type', '--gpus', 'says which GPUs a host has')}={spec.gpu_type}"]
     if spec.mem:
-        asked += [f"-l {spec.env.get('NORIA_SGE_MEM') or 'virtual_free'}={-(-megabytes(spec.mem) // slots)}M"]
-    return asked + ([f"-l h_rt={spec.time}"] if spec.time else [])
+        asked += [f"{_complex(spec, 'mem', '--mem', 'counts memory')}={-(-megabytes(spec.mem) // slots(spec))}M"]
+    if spec.exclusive:
+        asked += [f"{_complex(spec, 'exclusive', '--exclusive', 'gives a host to one job')}=true"]
+    asked += [f"{name}={value}" for name, value in requirements(spec)]
+    return asked + ([f"h_rt={spec.time}"] if spec.time else [])
 
 
-def _slots(spec: JobSpec) -> int:
-    """Slots of one node."""
-    return spec.tasks_per_node * spec.cpus
+DEFAULTS = {"gpu": "gpu", "mem": "virtual_free", "gpu_type": "gpu_type", "exclusive": "exclusive"}
 
 
-def _gpus_per_slot(spec: JobSpec) -> str:
-    """GPUs of one slot as a decimal, which must be exact: three times 0.333 GPUs are not one."""
-    share = Decimal(spec.gpus) / _slots(spec)
-    if share * _slots(spec) != spec.gpus or -int(share.normalize().as_tuple().exponent) > 6:
+def _complex(spec: JobSpec, what: str, flag: str, does: str) -> str:
+    name = spec.site.get(what, DEFAULTS[what])
+    if not name:
         raise Invalid(
-            f"--gpus {spec.gpus} does not divide among {_slots(spec)} slots, and Grid Engine counts GPUs per slot.",
-            "Choose --cpus so that --tasks-per-node times --cpus is a multiple of --gpus, or 1, 2, 4, 5, 8, 10 or 16.",
+            f"{flag}: no complex of this site {does} (qconf -sc).", f"Name one as {what} in the profile, or ask the site."
         )
-    return f"{share.normalize():f}"
+    return name
 
 
-def parallel_environment(spl: str, sp: Mapping[str, str], nodes: int, slots: int) -> str:
-    """The parallel environment that gives `slots` on each of `nodes`: `spl` is what `qconf -spl` printed, sp[name] `qconf -sp name`."""
-    rules = {name: re.search(r"^allocation_rule\s+(\S+)", sp.get(name, ""), re.MULTILINE) for name in spl.split()}
-    wanted = ("$pe_slots", str(slots)) if nodes == 1 else (str(slots),)
+def _gpus(spec: JobSpec) -> str:
+    """GPUs of one slot; where the site counts them per job instead, those of the job, which then has one node."""
+    if spec.site.get("gpu_per") != "job":
+        return per_slot(spec)
+    if spec.nodes > 1:
+        raise Invalid(f"--gpus {spec.gpus}: this site counts GPUs per job, on its first host alone.", "Ask for --nodes 1.")
+    return str(spec.gpus)
+
+
+def _environment(spec: JobSpec) -> str:
+    rules = {name[3:]: rule for name, rule in spec.site.items() if name.startswith("pe.")}
+    if spec.site.get("pe") or not rules:
+        return spec.site.get("pe") or ("smp" if spec.nodes == 1 else "mpi")
+    return parallel_environment(rules, spec.nodes, slots(spec))
+
+
+def parallel_environment(rules: Mapping[str, str], nodes: int, count: int) -> str:
+    """The parallel environment that gives `count` slots on each of `nodes`: `rules` are the allocation_rules by name."""
+    wanted = ("$pe_slots", str(count)) if nodes == 1 else (str(count),)
     for rule in wanted:
         for name, found in rules.items():
-            if found and found[1] == rule:
+            if found == rule:
                 return name
     raise Invalid(
-        f"No parallel environment of this site gives {slots} slots on each of {nodes} nodes.",
-        f"Ask for one whose allocation_rule is {' or '.join(wanted)}, or change --tasks-per-node and --cpus.",
+        f"--nodes {nodes} with {count} CPUs each: no parallel environment of this site gives them (qconf -spl).",
+        f"Ask the site for one whose allocation_rule is {' or '.join(wanted)}, or change --tasks-per-node and --cpus.",
     )
 
 
 def submit(script: str, job: Job) -> list[str]:
-    return ["qsub", "-terse", *options(job.spec), script]
+    return ["qsub", "-terse", *job.spec.raw, script]
 
 
 def submitted(answer: Answer) -> str:
@@ -130,10 +204,7 @@ def query(user: str) -> list[str]:
 
 
 def states(answer: Answer) -> dict[str, Seen]:
-    try:
-        root = ElementTree.fromstring(usable(answer, "Grid Engine"))  # noqa: S314 - its own command wrote it
-    except ElementTree.ParseError as error:
-        raise Unavailable(f"Grid Engine's list of jobs cannot be read: {error}.") from None
+    root = _xml(answer, "list of jobs")
     rows = [{field.tag: field.text or "" for field in job} for job in root.iter("job_list")]
     return {row["JB_job_number"]: _queued(row.get("state", ""), row.get("JB_name", "")) for row in rows}
 
@@ -147,7 +218,7 @@ def _queued(letters: str, name: str) -> Seen:
             "SUBMITTED", None, "Grid Engine could not start it and keeps it in error; `qstat -j` says why. Cancel it.", mark
         )
     if "q" in letters:
-        return Seen("SUBMITTED", None, "Held." if "h" in letters else "Waits for free slots.", mark)
+        return Seen("SUBMITTED", None, HELD if "h" in letters else "Waits for free slots.", mark)
     return Seen("RUNNING", None, "Suspended." if re.search("[sST]", letters) else "", mark)
 
 
@@ -176,6 +247,71 @@ def _ended(failed: int, text: str, status: int) -> Seen:
 
 def cancel(ids: Sequence[str]) -> list[str]:
     return ["qdel", *ids]
+
+
+def hold(ids: Sequence[str]) -> list[str]:
+    return ["qhold", ",".join(ids)]
+
+
+def release(ids: Sequence[str]) -> list[str]:
+    return ["qrls", ",".join(ids)]
+
+
+def queues(answer: Answer) -> list[Queue]:
+    found = []
+    for row in _xml(answer, "list of queues").iter("cluster_queue_summary"):
+        said = {field.tag: field.text or "0" for field in row}
+        total, off = (int(said.get(name, "0")) for name in ("total", "temp_disabled"))
+        state = "down" if total and total <= off + int(said.get("manual_intervention", "0")) else "up"
+        found.append(Queue(said.get("name", ""), state, cpus=total, free_cpus=int(said.get("available", "0"))))
+    return found
+
+
+def _xml(answer: Answer, what: str) -> ElementTree.Element:
+    try:
+        return ElementTree.fromstring(usable(answer, "Grid Engine"))  # noqa: S314 - its own command wrote it
+    except ElementTree.ParseError as error:
+        raise Unavailable(f"Grid Engine's {what} cannot be read: {error}.") from None
+
+
+def nodes(answer: Answer) -> list[Node]:
+    hosts = _xml(answer, "list of hosts").iter("host")
+    return [_node(host) for host in hosts if host.get("name") != "global"]
+
+
+def _node(host: ElementTree.Element) -> Node:
+    """A host, with the slots of its queues, since they share its CPUs; of a consumable (dominance hc) qhost says what is left."""
+    value = {each.get("name"): each.text or "" for each in host.iter("hostvalue")}
+    left = {each.get("name"): each.text or "" for each in host.iter("resourcevalue") if each.get("dominance") == "hc"}
+    kinds = [each.text or "" for each in host.iter("resourcevalue") if each.get("name") in COMPLEXES["gpu_type"]]
+    queues = {queue.get("name", ""): {each.get("name"): each.text or "" for each in queue} for queue in host.iter("queue")}
+    cpus = max([int(said.get("slots") or 0) for said in queues.values()], default=0) or _number(value.get("num_proc", ""))
+    states = "".join(sorted({letter for said in queues.values() for letter in said.get("state_string", "")}))
+    gpus = next((_number(left[name]) for name in COMPLEXES["gpu"] if name in left), -1)
+    mem, used = size(value.get("mem_total", "")), sum(int(said.get("slots_used") or 0) for said in queues.values())
+    return Node(
+        host.get("name", ""), _state(states, value.get("load_avg", "")), cpus, cpus - used, mem, mem - size(value.get("mem_used", "")),
+        0 if gpus < 0 else None, max(gpus, 0), [kind for kind in kinds if kind], list(queues),
+    )  # fmt: skip
+
+
+def _state(letters: str, load: str) -> str:
+    """The letters of a queue's instance as a word, the worst first (qstat(1))."""
+    words = (("u", "down"), ("E", "error"), ("d", "disabled"), ("s", "suspended"), ("S", "suspended"), ("a", "overloaded"))
+    return next((word for letter, word in words if letter in letters), "down" if load == "-" else "up")
+
+
+def _number(text: str) -> int:
+    try:
+        return int(float(text))
+    except ValueError:
+        return 0
+
+
+def size(text: str) -> int:
+    """Sizes as qhost writes them, 3.9G, in bytes."""
+    found = re.fullmatch(r"([\d.]+)([KMGT]?)", text)
+    return int(float(found[1]) * 1024 ** " KMGT".index(found[2] or " ")) if found else 0
 
 
 def placement(env: Mapping[str, str], read: Callable[[str], str], run: Callable[[Sequence[str]], Answer]) -> Placement:

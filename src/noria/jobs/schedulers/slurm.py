@@ -12,18 +12,24 @@ from collections.abc import Callable, Mapping, Sequence
 
 from noria.errors import Unavailable
 from noria.jobs.dialect import (
+    HELD,
+    Node,
     Placement,
+    Queue,
     Seen,
+    alone,
     clock,
     exited,
     job_id,
     launcher,
+    local_time,
     log_path,
     megabytes,
-    options,
     printable,
     sane,
+    slots,
     tag,
+    untaken,
     usable,
     visible,
 )
@@ -31,6 +37,8 @@ from noria.process import Answer
 from noria.types import Job, JobSpec, JobState
 
 PROBE = ["sinfo", "--version"]
+QUEUES = ["sinfo", "-h", "-o", "%P|%a|%l|%F|%C"]
+NODES = ["scontrol", "-d", "-o", "show", "node"]
 STOPS = frozenset({signal.SIGTERM, signal.SIGINT})
 
 TRANSIENT = (
@@ -60,7 +68,7 @@ PENDING = {
     "Dependency": "Waits for another job to end.",
     "DependencyNeverSatisfied": "Waits for a job that can no longer end as required; cancel it.",
     "BeginTime": "Its start time has not come yet.",
-    "JobHeldUser": "Held by its owner; `scontrol release` lets it go.",
+    "JobHeldUser": HELD,
     "JobHeldAdmin": "Held by an administrator.",
     "JobArrayTaskLimit": "As many tasks of its array run as are allowed at once.",
     "Licenses": "Waits for a licence.",
@@ -96,20 +104,31 @@ LIMITS = (
 )
 
 
+def learn(run: Callable[[Sequence[str]], Answer]) -> dict[str, str]:
+    return {}  # Slurm's options are the same everywhere.
+
+
+TAKEN = {
+    "--array": "Use --array.", "-a": "Use --array.", "--comment": "Leave it out: by the comment Noria finds its jobs again.",
+    "--wait": "Use noria wait.", "-W": "Use noria wait.", "--test-only": "Use --dry-run.",
+}  # fmt: skip
+
+
 def check(spec: JobSpec) -> None:
     sane(spec)
+    untaken(spec, TAKEN)
 
 
 def script(job: Job, folder: str, python: str) -> str:
-    spec, cpus = job.spec, job.spec.tasks_per_node * job.spec.cpus
+    spec = job.spec
     printable(folder, "\\", "Slurm")  # one backslash turns off every % in the path of a log
     lines = ["#!/bin/bash", *(f"#SBATCH --{directive}" for directive in _directives(job, folder))]
     lines += ["unset SLURM_EXPORT_ENV  # --export=NONE would leave srun without PATH"]
     lines += [f"cd {shlex.quote(folder)} || exit"]
     start = launcher(python, folder)
-    if spec.nodes > 1:
+    if not alone(spec):
         # One failed launcher must not have the others killed, nor may an early end: they end each other, with a word why.
-        start = ["srun", f"--nodes={spec.nodes}", f"--ntasks={spec.nodes}", "--ntasks-per-node=1", f"--cpus-per-task={cpus}",
+        start = ["srun", f"--nodes={spec.nodes}", f"--ntasks={spec.nodes}", "--ntasks-per-node=1", f"--cpus-per-task={slots(spec)}",
                  "--kill-on-bad-exit=0", "--wait=0", *start]  # fmt: skip
     return "\n".join([*lines, f"exec {shlex.join(start)}", ""])
 
@@ -123,13 +142,20 @@ def _directives(job: Job, folder: str) -> list[str]:
         "open-mode=append",
         "no-requeue",  # the site's default may be to requeue, and Noria does that itself
         "export=NONE",
-        f"nodes={spec.nodes}",
-        "ntasks-per-node=1",
-        f"cpus-per-task={spec.tasks_per_node * spec.cpus}",
     ]
-    asked += [f"gres=gpu:{spec.gpus}"] if spec.gpus else []
+    if spec.as_is:
+        return asked
+    gpus = f"gpu:{spec.gpu_type}:{spec.gpus}" if spec.gpu_type else f"gpu:{spec.gpus}"
+    tasks, cpus = (spec.tasks_per_node, spec.cpus) if spec.script else (1, slots(spec))  # a task of Slurm's is a launcher of ours
+    asked += [f"nodes={spec.nodes}", f"ntasks-per-node={tasks}", f"cpus-per-task={cpus}"]
+    asked += [f"gres={gpus}"] if spec.gpus else []
     asked += [f"mem={megabytes(spec.mem)}M"] if spec.mem else []
-    return asked + ([f"time={clock(spec.time)}"] if spec.time else [])
+    asked += [f"time={clock(spec.time)}"] if spec.time else []
+    named = {"partition": spec.queue, "account": spec.account, "qos": spec.qos, "constraint": spec.constraint,
+             "reservation": spec.reservation, "nice": spec.nice, "priority": spec.priority}  # fmt: skip
+    asked += [f"{name}={_word(str(value))}" for name, value in named.items() if value]
+    asked += ["exclusive"] if spec.exclusive else []
+    return asked + ([f"begin={local_time(spec.begin, '%Y-%m-%dT%H:%M:%S')}"] if spec.begin else [])
 
 
 def _word(text: str) -> str:
@@ -140,7 +166,7 @@ def _word(text: str) -> str:
 
 
 def submit(script: str, job: Job) -> list[str]:
-    return ["sbatch", "--parsable", *options(job.spec), script]
+    return ["sbatch", "--parsable", *job.spec.raw, script]
 
 
 def submitted(answer: Answer) -> str:
@@ -203,6 +229,56 @@ def _ended(state: str, code: str) -> Seen | None:
 
 def cancel(ids: Sequence[str]) -> list[str]:
     return ["scancel", *ids]
+
+
+def hold(ids: Sequence[str]) -> list[str]:
+    return ["scontrol", "uhold", ",".join(ids)]  # what a user holds, a user may release, whoever runs the agent
+
+
+def release(ids: Sequence[str]) -> list[str]:
+    return ["scontrol", "release", ",".join(ids)]
+
+
+def queues(answer: Answer) -> list[Queue]:
+    found = []
+    for line in usable(answer, "Slurm").splitlines():
+        name, up, limit, nodes, cpus = line.split("|")
+        (_, free_nodes, _, all_nodes), (_, free_cpus, _, all_cpus) = (_counts(nodes), _counts(cpus))
+        found.append(Queue(name.rstrip("*"), up, name.endswith("*"), seconds(limit), all_nodes, free_nodes, all_cpus, free_cpus))
+    return found
+
+
+def _counts(text: str) -> list[int]:
+    """Allocated, idle, other and all, as sinfo's %F and %C say; large ones may end in K."""
+    return [int(float(part.rstrip("K")) * (1024 if part.endswith("K") else 1)) for part in text.split("/")]
+
+
+def seconds(text: str) -> int | None:
+    """Slurm's times: MM, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS; None for what is no limit, or no time."""
+    found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
+    if not found:
+        return None
+    days, first, second, third = (int(part or 0) for part in found.groups())
+    if found[1] or found[4]:
+        return days * 86_400 + first * 3600 + second * 60 + third
+    return first * 60 + second
+
+
+def nodes(answer: Answer) -> list[Node]:
+    return [_node(line) for line in usable(answer, "Slurm").splitlines() if line.startswith("NodeName=")]
+
+
+def _node(line: str) -> Node:
+    said = dict(re.findall(r"(\w+)=(\S*)", line))
+    reason = re.search(r" Reason=(.*?)(?: \[|  |$)", line)
+    cpus, mem = int(said.get("CPUTot", 0)), int(said.get("RealMemory", 0))
+    has, used = (re.findall(r"gpu(?::([A-Za-z][^:,()]*))?:(\d+)", said.get(name, "")) for name in ("Gres", "GresUsed"))
+    gpus = sum(int(count) for _, count in has)
+    return Node(
+        said["NodeName"], said.get("State", "").lower(), cpus, cpus - int(said.get("CPUAlloc", 0)), mem << 20,
+        (mem - int(said.get("AllocMem", 0))) << 20, gpus, gpus - sum(int(count) for _, count in used), sorted({kind for kind, _ in has if kind}),
+        [name for name in said.get("Partitions", "").split(",") if name], reason[1] if reason else "",
+    )  # fmt: skip
 
 
 def placement(env: Mapping[str, str], read: Callable[[str], str], run: Callable[[Sequence[str]], Answer]) -> Placement:

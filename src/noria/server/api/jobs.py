@@ -15,6 +15,9 @@ ROUTES = [
     read(wire.LIST, jobs.list_),
     read(wire.GET, jobs.get),
     Route(wire.CANCEL, jobs.cancel, True, makes_work=True),
+    Route(wire.HOLD, jobs.hold, True, makes_work=True),
+    Route(wire.RELEASE, jobs.release, True, makes_work=True),
+    Route(wire.REQUEUE, jobs.requeue, True, makes_work=True),
     write(wire.CLAIM, jobs.claim),
     Route(wire.REPORT, jobs.report, True, _reported, lambda run_id: None),
 ]

@@ -5,9 +5,15 @@
 #$ -j y
 #$ -r n
 #$ -notify
-#$ -pe smp 4
-#$ -l gpu=0.25
-#$ -l virtual_free=256M
+#$ -l gpu=1
+#$ -l gpu_type=a100
+#$ -l exclusive=true
+#$ -l cpu_type=milan
+#$ -pe smp 2
+#$ -q gpu
+#$ -P vision
+#$ -p -100
+#$ -a 202512011440.00
 cd /home/ada/.noria/jobs/1f2e || exit
 exec /opt/noria/bin/python -m noria.jobs.launch /home/ada/.noria/jobs/1f2e
-# qsub -terse -q 'long queue' /home/ada/.noria/jobs/1f2e/job.sh
+# qsub -terse /home/ada/.noria/jobs/1f2e/job.sh

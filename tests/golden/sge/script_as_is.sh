@@ -1,0 +1,10 @@
+#!/bin/bash
+#$ -S /bin/bash
+#$ -N old.noria-1f2e
+#$ -o "/home/ada/.noria/jobs/1f2e/logs/scheduler.log"
+#$ -j y
+#$ -r n
+#$ -notify
+cd /home/ada/.noria/jobs/1f2e || exit
+exec /opt/noria/bin/python -m noria.jobs.launch /home/ada/.noria/jobs/1f2e
+# qsub -terse -l 'x y' /home/ada/.noria/jobs/1f2e/job.sh

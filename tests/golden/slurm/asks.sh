@@ -1,0 +1,21 @@
+#!/bin/bash
+#SBATCH --job-name=noria-1f2e
+#SBATCH --comment=noria-1f2e
+#SBATCH --output=/home/ada/.noria/jobs/1f2e/logs/scheduler.log
+#SBATCH --open-mode=append
+#SBATCH --no-requeue
+#SBATCH --export=NONE
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=2
+#SBATCH --gres=gpu:a100:2
+#SBATCH --partition=gpu
+#SBATCH --account=vision
+#SBATCH --constraint=cpu_type=milan
+#SBATCH --nice=100
+#SBATCH --exclusive
+#SBATCH --begin=2025-12-01T14:40:00
+unset SLURM_EXPORT_ENV  # --export=NONE would leave srun without PATH
+cd /home/ada/.noria/jobs/1f2e || exit
+exec /opt/noria/bin/python -m noria.jobs.launch /home/ada/.noria/jobs/1f2e
+# sbatch --parsable /home/ada/.noria/jobs/1f2e/job.sh

@@ -1,0 +1,15 @@
+#!/bin/bash
+#SBATCH --job-name=old
+#SBATCH --comment=noria-1f2e
+#SBATCH --output=/home/ada/.noria/jobs/1f2e/logs/scheduler.log
+#SBATCH --open-mode=append
+#SBATCH --no-requeue
+#SBATCH --export=NONE
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=4
+#SBATCH --cpus-per-task=1
+#SBATCH --time=00:01:00
+unset SLURM_EXPORT_ENV  # --export=NONE would leave srun without PATH
+cd /home/ada/.noria/jobs/1f2e || exit
+exec /opt/noria/bin/python -m noria.jobs.launch /home/ada/.noria/jobs/1f2e
+# sbatch --parsable /home/ada/.noria/jobs/1f2e/job.sh
