@@ -31,25 +31,24 @@ def network(scheduler: str, nodes: int, limit: str, as_json: bool) -> None:
     import sys
     from pathlib import Path
 
-    from noria.cli import show, units
-    from noria.cli.commands.submit import environment, submit
+    from noria.cli import show
+    from noria.cli.asks import asked
+    from noria.cli.commands.submit import submit
     from noria.cli.commands.wait import wait
     from noria.cli.local import connect
     from noria.errors import Unavailable
     from noria.hardware.network import read
     from noria.jobs.folder import Folder
     from noria.jobs.launch import SCHEDULERS
-    from noria.types import JobSpec
 
-    alone = scheduler == "local"  # Then the tasks are neighbours, which tells what the software costs.
-    spec = JobSpec(
-        [sys.executable, "-m", "noria.hardware.network"], "network", scheduler, 1 if alone else nodes, nodes if alone else 1,
-        time=units.seconds(limit), env=environment(()))  # fmt: skip
-    SCHEDULERS.get(scheduler).check(spec)
+    # On this machine the tasks are neighbours, which tells what the software costs.
+    size = {"tasks_per_node": nodes} if scheduler == "local" else {"nodes": nodes}
+    wanted = asked((sys.executable, "-m", "noria.hardware.network"), scheduler, {"name": "network", "time": limit, **size}, "")
+    SCHEDULERS.get(scheduler).check(wanted.spec)
     server = connect()
-    job = submit(server, spec)
+    job = submit(server, wanted)
     click.echo(f"noria: job {job.id[:8]} waits for {nodes} nodes; Ctrl-C leaves it in the queue", err=True)
-    ended = wait(server, job.id)
+    (ended,) = wait(server, job.id)
     log = Folder(Path(ended.folder)).logs / "rank0.log"
     report = read(log.read_text(errors="replace")) if ended.exit_code == 0 and log.exists() else None
     if report is None:
