@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -49,6 +50,36 @@ def start(
     with log.open("ab") as out:
         return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, close_fds=True, pass_fds=keep,
                                 start_new_session=True, env=dict(env) if env is not None else None, cwd=cwd)  # fmt: skip
+
+
+def fork(work: Callable[[], int], *, log: Path, env: Mapping[str, str], cwd: str) -> int:
+    """Do `work` in a child as `start` would have it, with a copy of this interpreter; its pid. For processes of one thread."""
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()  # Or both would write what is in it.
+    pid = os.fork()
+    if pid:
+        os.close(out)
+        return pid
+    code = 1
+    try:
+        os.setsid()
+        os.chdir(cwd)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for source, target in ((nothing, 0), (out, 1), (out, 2)):
+            os.dup2(source, target)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # Locks too, which would be held for as long as this lives.
+        os.environ.clear()
+        os.environ.update(env)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_DFL)
+        code = work()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)
 
 
 def beside(argv: Sequence[str], *, env: Mapping[str, str]) -> Popen[bytes]:

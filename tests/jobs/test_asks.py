@@ -17,7 +17,7 @@ import pytest
 from noria.cli import units
 from noria.errors import Invalid
 from noria.jobs import scripts
-from noria.jobs.localq import Entry, Machine, fit
+from noria.jobs.localq import Entry, Machine, fit, name
 from tests.conftest import until
 
 Noria = Callable[..., subprocess.CompletedProcess[str]]
@@ -343,18 +343,18 @@ time.sleep(60 if first else 0)
 # ---- the local queue
 
 
-def test_the_local_queue_goes_by_priority_and_leaves_aside_who_may_not_start() -> None:
-    def entry(name: str, **said: Any) -> Entry:
-        return Entry(name, "", 1, 0, 0, **said)
-
-    waiting = [entry("a", held=True), entry("b", begin=2000), entry("c"), entry("d", priority=5), entry("e", priority=-1)]
-    assert [each.id for each in fit(waiting, [], Machine(2, 0, []), 1000)] == ["d", "c"]
-    assert [each.id for each in fit(waiting, [], Machine(9, 0, []), 2000)] == ["d", "b", "c", "e"]
+def test_the_local_queue_goes_by_priority_and_then_by_time() -> None:
+    entries = [
+        Entry(each, "", 1, 0, 0, priority=priority) for each, priority in (("a", 0), ("b", -1), ("c", 5), ("d_10", 0), ("d_9", 0))
+    ]
+    waiting = sorted((name(each, moment), each) for moment, each in enumerate(entries))
+    assert [each.id for _, each in fit(waiting, [], Machine(9, 0, []))] == ["c", "a", "d_10", "d_9", "b"]
+    assert [each.id for _, each in fit(waiting, [entries[0]], Machine(3, 0, []))] == ["c", "a"]
 
 
 def test_a_job_does_not_begin_before_its_time_and_an_exclusive_one_is_alone(noria: Noria) -> None:
     began = time.time()
-    later = submit(noria, "--begin", "3s", code="import time; print(time.time())")
+    later = submit(noria, "--begin", "6s", code="import time; print(time.time())")
     until(lambda: job(noria, later)["state"] == "SUBMITTED")
     until(lambda: job(noria, later)["reason"] == "Its start time has not come yet.")
     noria("wait", later)

@@ -200,7 +200,7 @@ def test_no_more_is_given_away_than_there_is_and_nobody_overtakes(waiting: list[
     running: list[Entry] = []
     left = list(waiting)
     while left:
-        started = fit(left, running, whole)
+        started = [each for _, each in fit(enumerate(left), running, whole)]
         assert [each.id for each in started] == [each.id for each in left[: len(started)]]
         running += started
         assert sum(each.cpus for each in running) <= 4 and sum(each.mem for each in running) <= 8

@@ -27,7 +27,7 @@ from noria.client import disk
 from noria.client.http import Server
 from noria.door import job_token
 from noria.errors import NoriaError, Unavailable
-from noria.jobs import carry
+from noria.jobs import carry, localq
 from noria.jobs.dialect import Dialect, Seen, words
 from noria.jobs.folder import Folder
 from noria.jobs.submit import folder_of, forget, submit
@@ -174,6 +174,8 @@ class Agent:
         return self._open[job_id].spec.scheduler if job_id in self._open else ""
 
     def _run(self, argv: Sequence[str]) -> Answer:
+        if argv[:3] == localq.COMMAND:
+            return localq.answer(argv[3:], self.home)
         return process.run(argv, env=self._env)
 
     def _site(self, scheduler: str) -> dict[str, str]:

@@ -1,8 +1,11 @@
 """The workstation's own queue: files, a lock, and no daemon.
 
-Waiting and running jobs are entries in two folders below `<home>/local`. Whoever changes something (a submission, a job
-that ends, a cancellation) takes the lock and starts what fits. So jobs outlive the server, and the queue moves on
-without it.
+Waiting and running jobs are entries in folders below `<home>/local`; the names of those that wait sort as they go first, so that a
+long queue costs no more than a short one. Whoever changes something (a submission, a job that ends, a cancellation) takes the lock
+and starts what fits. So jobs outlive the server, and the queue moves on without it.
+
+Each job has a runner, which is its launcher and then starts the next job. It does that by forking: a fresh interpreter, which needs
+ten times as long, is for the first of a row.
 
     python -m noria.jobs.localq submit FOLDER | query | cancel ID… | hold ID… | release ID… | queues | nodes | run FOLDER
 """
@@ -14,10 +17,12 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -27,10 +32,15 @@ from noria.jobs import dialect
 from noria.jobs.dialect import HELD, Node, Seen
 from noria.jobs.folder import Exit, Folder
 from noria.jobs.launch import main as launch
+from noria.process import Answer
 from noria.types import JobSpec
 
 GPU_VARIABLE = "NORIA_LOCAL_GPUS"
-_KEPT = ("HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR", "PATH", "NORIA_HOME")
+K = TypeVar("K")
+COMMAND = process.python("noria.jobs.localq")
+_KEPT = ("HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR", "PATH")
+_ROW = 100
+"""Runners that are forked from each other, one after the other; then comes a fresh one, which knows the release that is installed."""
 
 
 class Entry(Struct, frozen=True):
@@ -70,33 +80,31 @@ def needs(spec: JobSpec) -> tuple[int, int, int]:
     return machine().cpus if spec.exclusive else spec.tasks_per_node * spec.cpus, spec.mem, spec.gpus
 
 
-def fit(waiting: Sequence[Entry], running: Sequence[Entry], whole: Machine, now: int = 0) -> list[Entry]:
-    """Who starts now: by priority and then in order of submission, and nobody overtakes one that still waits for room.
-
-    now: the time in milliseconds since 1970. Jobs that are held or whose time has not come stand aside.
-    """
+def fit(waiting: Iterable[tuple[K, Entry]], running: Sequence[Entry], whole: Machine) -> Iterator[tuple[K, Entry]]:
+    """Who starts now, each with the key it came with: in the order given, and nobody overtakes one that waits for room."""
     cpus = whole.cpus - sum(each.cpus for each in running)
     mem = whole.mem - sum(each.mem for each in running)
     taken = {gpu for each in running for gpu in each.given}
     free = [gpu for gpu in whole.gpus if gpu not in taken]
-    chosen: list[Entry] = []
-    ready = [each for each in waiting if not each.held and each.begin <= now]
-    for each in sorted(ready, key=lambda each: -each.priority):
+    for key, each in waiting if cpus else ():
         # A job that asks for more than there is was refused at submission; what fits the empty machine runs when it is empty.
         if each.cpus > cpus or each.mem > mem or each.gpus > len(free):
-            break
+            return
         given, free = free[: each.gpus], free[each.gpus :]
         cpus, mem = cpus - each.cpus, mem - each.mem
-        chosen.append(msgspec.structs.replace(each, given=given))
-    return chosen
+        yield key, msgspec.structs.replace(each, given=given)
+        if not cpus:
+            return
 
 
 class Queue:
-    """The two folders. Every method holds the lock while it works."""
+    """The folders. Every method holds the lock while it works. Held jobs, and those whose time has not come, stand aside."""
 
-    def __init__(self, root: Path) -> None:
-        self.waiting, self.running = root / "waiting", root / "running"
-        for folder in (self.waiting, self.running):
+    def __init__(self, root: Path, row: int = _ROW) -> None:
+        """row: how many runners were forked before this process; from _ROW on it starts fresh ones."""
+        self._home, self._row = root.parent, row
+        self.waiting, self.aside, self.running = root / "waiting", root / "aside", root / "running"
+        for folder in (self.waiting, self.aside, self.running):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = root / "lock"
 
@@ -110,13 +118,11 @@ class Queue:
         """Queue a job once, however often it is asked for."""
         job = folder.job()
         with self._locked():
-            known = (
-                list(self.waiting.glob(f"*-{job.id}")) or (self.running / job.id).exists() or folder.exit() or folder.started()
-            )
-            if not known:
+            known = any(_id(name) == job.id for place in (self.waiting, self.aside, self.running) for name in _names(place))
+            if not (known or folder.exit() or folder.started()):
                 (cpus, mem, gpus), spec = needs(job.spec), job.spec
                 entry = Entry(job.id, str(folder.path), cpus, mem, gpus, priority=spec.priority - spec.nice, begin=spec.begin)
-                self._put(self.waiting / f"{time.time_ns():020d}-{job.id}", entry)
+                self._put((self.aside if entry.begin else self.waiting) / name(entry, time.time_ns()), entry)
             self._start()
         return job.id
 
@@ -125,15 +131,16 @@ class Queue:
         with self._locked():
             self._start()
             now = _now()
-            states = {each.id: Seen("SUBMITTED", None, _why(each, now)) for _, each in self._entries(self.waiting)}
-            return states | {each.id: Seen("RUNNING") for _, each in self._entries(self.running)}
+            states = {_id(name): Seen("SUBMITTED") for name in _names(self.waiting)}
+            states |= {each.id: Seen("SUBMITTED", None, _why(each, now)) for _, each in self._entries(self.aside)}
+            return states | {_id(name): Seen("RUNNING") for name in _names(self.running)}
 
     def hold(self, ids: Sequence[str], held: bool = True) -> None:
         """Keep waiting jobs from starting, or let them."""
         with self._locked():
-            for path, each in self._entries(self.waiting):
-                if each.id in ids:
-                    self._put(path, msgspec.structs.replace(each, held=held))
+            for path, each in [*self._entries(self.waiting, ids), *self._entries(self.aside, ids)]:
+                self._put(path, msgspec.structs.replace(each, held=held))
+                os.replace(path, self.aside / path.name)
             self._start()
 
     def nodes(self) -> list[Node]:
@@ -148,21 +155,18 @@ class Queue:
     def queues(self) -> list[dialect.Queue]:
         (node,) = self.nodes()
         with self._locked():
-            running, waiting = (len(self._entries(folder)) for folder in (self.running, self.waiting))
+            running, waiting = len(_names(self.running)), len(_names(self.waiting)) + len(_names(self.aside))
         free = int(node.free_cpus == node.cpus)
         return [dialect.Queue("local", "up", True, None, 1, free, node.cpus, node.free_cpus, running, waiting)]
 
     def cancel(self, ids: Sequence[str]) -> None:
         """End what runs, drop what waits."""
         with self._locked():
-            for path, each in self._entries(self.waiting):
-                if each.id in ids:
-                    Folder(Path(each.folder)).write_exit(
-                        Exit(128 + signal.SIGTERM, _now(), 0, reason="cancelled while it waited")
-                    )
-                    path.unlink()
-            for _, each in self._entries(self.running):
-                if each.id in ids and process.alive(each.pid, each.born):
+            for path, each in [*self._entries(self.waiting, ids), *self._entries(self.aside, ids)]:
+                Folder(Path(each.folder)).write_exit(Exit(128 + signal.SIGTERM, _now(), 0, reason="cancelled while it waited"))
+                path.unlink()
+            for _, each in self._entries(self.running, ids):
+                if process.alive(each.pid, each.born):
                     os.kill(each.pid, signal.SIGTERM)
             self._start()
 
@@ -177,10 +181,16 @@ class Queue:
             if not process.alive(each.pid, each.born):
                 _sweep(Folder(Path(each.folder)))
                 path.unlink(missing_ok=True)
-        waiting = {each.id: path for path, each in self._entries(self.waiting)}
+        now = _now()
+        for path, each in self._entries(self.aside):
+            if not each.held and each.begin <= now:
+                os.replace(path, self.waiting / path.name)
         running = [each for _, each in self._entries(self.running)]
-        for each in fit([each for _, each in self._entries(self.waiting)], running, machine(), _now()):
-            self._run(each, waiting[each.id])
+        ready = (
+            pair for pair in self._one_by_one(self.waiting) if not pair[1].held
+        )  # Whoever held it died before it stood aside.
+        for path, each in fit(ready, running, machine()):
+            self._run(each, path)
 
     def _run(self, each: Entry, waiting: Path) -> None:
         """Start one job. The entries change first: a crash in between may lose a start, never double one."""
@@ -188,14 +198,18 @@ class Queue:
         waiting.unlink()
         folder = Folder(Path(each.folder))
         try:
-            env = {name: os.environ[name] for name in _KEPT if name in os.environ}
+            env = {name: os.environ[name] for name in _KEPT if name in os.environ} | {"NORIA_HOME": str(self._home)}
             env[GPU_VARIABLE] = ",".join(each.given)
-            log = folder.logs / "scheduler.log"
-            child = process.start(process.python("noria.jobs.localq", "run", each.folder), log=log, env=env, cwd=each.folder)
-            self._put(self.running / each.id, msgspec.structs.replace(each, pid=child.pid, born=process.born(child.pid)))
+            pid = self._runner(each.folder, folder.logs / "scheduler.log", env)
+            self._put(self.running / each.id, msgspec.structs.replace(each, pid=pid, born=process.born(pid)))
         except OSError as error:  # Its folder is gone or full: it must not hold up those behind it.
             (self.running / each.id).unlink(missing_ok=True)
             print(f"noria: job {each.id} cannot be started: {error}", file=sys.stderr)
+
+    def _runner(self, folder: str, log: Path, env: dict[str, str]) -> int:
+        if self._row < _ROW and threading.active_count() == 1:  # A fork has one thread, and none of what the others held.
+            return process.fork(lambda: run(folder, self._row + 1), log=log, env=env, cwd=folder)
+        return process.start([*COMMAND, "run", folder], log=log, env=env, cwd=folder).pid
 
     @staticmethod
     def _put(path: Path, entry: Entry) -> None:
@@ -203,10 +217,33 @@ class Queue:
         beside.write_bytes(msgspec.json.encode(entry))
         os.replace(beside, path)
 
+    @classmethod
+    def _entries(cls, folder: Path, ids: Sequence[str] | None = None) -> list[tuple[Path, Entry]]:
+        """All that is in a folder, or these alone."""
+        return list(cls._one_by_one(folder, ids))
+
     @staticmethod
-    def _entries(folder: Path) -> list[tuple[Path, Entry]]:
-        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
-        return [(folder / name, msgspec.json.decode((folder / name).read_bytes(), type=Entry)) for name in names]
+    def _one_by_one(folder: Path, ids: Sequence[str] | None = None) -> Iterator[tuple[Path, Entry]]:
+        """Read as they are asked for: of a long queue few are."""
+        for name in _names(folder):
+            if ids is None or _id(name) in ids:
+                yield folder / name, msgspec.json.decode((folder / name).read_bytes(), type=Entry)
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+
+
+_MOST = 10**9
+
+
+def name(entry: Entry, moment: int) -> str:
+    """By priority, and then by when it came."""
+    return f"{_MOST - max(-_MOST, min(_MOST, entry.priority)):010d}-{moment:020d}-{entry.id}"
+
+
+def _id(name: str) -> str:
+    return name.rpartition("-")[2]
 
 
 def _now() -> int:
@@ -227,24 +264,36 @@ def _sweep(folder: Folder) -> None:
                 process.send(task.pid, signal.SIGKILL)
 
 
+def run(folder: str, row: int) -> int:
+    """A runner, from begin to end; its exit code is the job's."""
+    code = launch(folder)
+    Queue(config.load().folder / "local", row).ended(Folder(Path(folder)).job().id)
+    return code
+
+
+def answer(argv: Sequence[str], home: Path) -> Answer:
+    """What `python -m noria.jobs.localq` would print: whoever has this module need not start a process to ask."""
+    verb, rest, queue = argv[0], argv[1:], Queue(home / "local")
+    try:
+        if verb == "submit":
+            return Answer(0, queue.submit(Folder(Path(rest[0]))), "")
+        if verb in ("query", "queues", "nodes"):
+            return Answer(0, msgspec.json.encode(getattr(queue, verb)()).decode(), "")
+        if verb in ("hold", "release"):
+            queue.hold(rest, verb == "hold")
+        elif verb == "cancel":
+            queue.cancel(rest)
+        return Answer(0, "", "")
+    except OSError as error:
+        return Answer(1, "", str(error))
+
+
 def main(argv: Sequence[str]) -> int:
-    queue = Queue(config.load().folder / "local")
-    verb, rest = argv[0], argv[1:]
-    if verb == "submit":
-        print(queue.submit(Folder(Path(rest[0]))))
-    elif verb == "query":
-        print(msgspec.json.encode(queue.query()).decode())
-    elif verb in ("queues", "nodes"):
-        print(msgspec.json.encode(queue.queues() if verb == "queues" else queue.nodes()).decode())
-    elif verb in ("hold", "release"):
-        queue.hold(rest, verb == "hold")
-    elif verb == "cancel":
-        queue.cancel(rest)
-    elif verb == "run":
-        code = launch(rest[0])
-        queue.ended(Folder(Path(rest[0])).job().id)
-        return code
-    return 0
+    if argv[0] == "run":
+        return run(argv[1], 0)
+    said = answer(argv, config.load().folder)
+    print(said.out or said.err, file=sys.stderr if said.code else sys.stdout)
+    return said.code
 
 
 if __name__ == "__main__":

@@ -11,14 +11,13 @@ import msgspec
 
 from noria.errors import Invalid, Unavailable
 from noria.jobs.dialect import Node, Placement, Queue, Seen, refuse
-from noria.jobs.localq import GPU_VARIABLE, machine, needs
-from noria.process import Answer, python
+from noria.jobs.localq import COMMAND, GPU_VARIABLE, machine, needs
+from noria.process import Answer
 from noria.types import Job, JobSpec
 
-_QUEUE = "noria.jobs.localq"
 PROBE = ["true"]
-QUEUES = python(_QUEUE, "queues")
-NODES = python(_QUEUE, "nodes")
+QUEUES = [*COMMAND, "queues"]
+NODES = [*COMMAND, "nodes"]
 STOPS = frozenset({signal.SIGTERM, signal.SIGINT})
 
 
@@ -61,7 +60,7 @@ def script(job: Job, folder: str, python: str) -> str:
 
 
 def submit(script: str, job: Job) -> list[str]:
-    return python(_QUEUE, "submit", script.rpartition("/")[0])
+    return [*COMMAND, "submit", script.rpartition("/")[0]]
 
 
 def submitted(answer: Answer) -> str:
@@ -71,7 +70,7 @@ def submitted(answer: Answer) -> str:
 
 
 def query(user: str) -> list[str]:
-    return python(_QUEUE, "query")
+    return [*COMMAND, "query"]
 
 
 def states(answer: Answer) -> dict[str, Seen]:
@@ -89,15 +88,15 @@ def finals(answer: Answer) -> dict[str, Seen]:
 
 
 def cancel(ids: Sequence[str]) -> list[str]:
-    return python(_QUEUE, "cancel", *ids)
+    return [*COMMAND, "cancel", *ids]
 
 
 def hold(ids: Sequence[str]) -> list[str]:
-    return python(_QUEUE, "hold", *ids)
+    return [*COMMAND, "hold", *ids]
 
 
 def release(ids: Sequence[str]) -> list[str]:
-    return python(_QUEUE, "release", *ids)
+    return [*COMMAND, "release", *ids]
 
 
 def queues(answer: Answer) -> list[Queue]:
