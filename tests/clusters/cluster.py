@@ -44,10 +44,14 @@ class Cluster:
     def noria(self, *args: str, check: bool = True, **env: str) -> Done:
         return self.run(sys.executable, "-m", "noria.cli.main", *args, check=check, **env)
 
+    def ranks(self, nodes: int, tasks: int) -> int:
+        """How many tasks `over` gives: on one node no more than it has CPUs."""
+        return nodes * tasks if nodes <= self.nodes else min(nodes * tasks, len(os.sched_getaffinity(0)))
+
     def over(self, nodes: int, tasks: int) -> tuple[str, ...]:
         """Options for so many tasks on each of so many nodes; where there is but one node, for all of them on it."""
         if nodes > self.nodes:
-            nodes, tasks = 1, nodes * tasks
+            nodes, tasks = 1, self.ranks(nodes, tasks)
         return ("--nodes", str(nodes), "--tasks-per-node", str(tasks), *self.placed(nodes, tasks))
 
     def placed(self, nodes: int, tasks: int) -> tuple[str, ...]:

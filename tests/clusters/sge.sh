@@ -45,7 +45,7 @@ sed -i 's/flush_time=00:00:15/flush_time=00:00:01 accounting_flush_time=00:00:00
 conf -Mconf global
 
 printf 'group_name @allhosts\nhostlist %s\n' "$hosts" >group
-first_gid=65000 # A kill looks for a job's additional group id, and on one kernel those of several hosts must differ.
+first_gid=63000 # A kill looks for a job's additional group id, and on one kernel those of several hosts must differ.
 for host in $hosts; do
   printf '%s\n' "hostname $host" "load_scaling NONE" "complex_values slots=8,gpu=2,virtual_free=4G" "user_lists NONE" "xuser_lists NONE" \
     "projects NONE" "xprojects NONE" "usage_scaling NONE" "report_variables NONE" >execution-host

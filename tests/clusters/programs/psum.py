@@ -4,8 +4,9 @@ import os
 
 import jax
 
-# Slurm tells JAX the rest; elsewhere it is in these.
-jax.distributed.initialize(num_processes=int(os.environ["JAX_NUM_PROCESSES"]), process_id=int(os.environ["JAX_PROCESS_ID"]))
+# JAX reads who it is from Slurm's variables, and elsewhere where the coordinator is, but not the rest.
+known = {name: int(os.environ[f"JAX_{name.upper()}"]) for name in ("num_processes", "process_id")}
+jax.distributed.initialize(**({} if "SLURM_JOB_ID" in os.environ else known))
 from jax.experimental.multihost_utils import process_allgather  # noqa: E402
 
 total = process_allgather(jax.numpy.array(jax.process_index() + 1)).sum()
