@@ -358,7 +358,7 @@ def test_a_job_does_not_begin_before_its_time_and_an_exclusive_one_is_alone(nori
     until(lambda: job(noria, later)["state"] == "SUBMITTED")
     until(lambda: job(noria, later)["reason"] == "Its start time has not come yet.")
     noria("wait", later)
-    assert float(noria("logs", later).stdout) >= began + 3
+    assert float(noria("logs", later).stdout) >= began + 6
     done = json.loads(noria("queues", "--on", "local", "--json").stdout)["queues"]
     assert [(each["name"], each["state"], each["running"], each["waiting"]) for each in done] == [("local", "up", 0, 0)]
     holder = submit(noria, "--exclusive", code="import time; time.sleep(60)")

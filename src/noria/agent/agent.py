@@ -29,7 +29,7 @@ from noria.door import job_token
 from noria.errors import NoriaError, Unavailable
 from noria.jobs import carry, localq
 from noria.jobs.dialect import Dialect, Seen, words
-from noria.jobs.folder import Folder
+from noria.jobs.folder import Exit, Folder
 from noria.jobs.submit import folder_of, forget, submit
 from noria.jobs.watch import judge, look
 from noria.plugins import Kind
@@ -42,8 +42,10 @@ TICK = 0.2
 """Seconds between two passes while there is something to watch, and `_IDLE` while there is not."""
 _IDLE = 0.5
 _CLAIM = 2.0
-_LAG = {True: 0.0, False: 5.0}
-"""Seconds that a node's last writes may need to be seen from here; on one machine they are seen at once."""
+_LAG = 30.0
+"""Seconds after a job's end that its node's last writes are waited for, if they are not seen from here yet."""
+_BLIND = 5.0
+"""The same where the launcher did not say how much it wrote."""
 _ASK_FIRST, _ASK_MOST = 2.0, 30.0
 _REFUSED = 2.0
 """Seconds without submissions after one that a scheduler did not take."""
@@ -281,7 +283,7 @@ class Agent:
         view = look(folder)
         spools = sorted(folder.spool.glob("*.spool"))
         self.relay.ship(spools)
-        if view.exit is not None and time.time() * 1000 - view.exit.ended < _LAG[job.spec.scheduler == "local"] * 1000:
+        if view.exit is not None and job.spec.scheduler != "local" and _lags(view.exit, spools):
             return
         report = judge(job, view, asked.seen.get(job.scheduler_id), asked.missing.get(job.scheduler_id, 0) >= 3, _now())
         if report is None or (report.state in ENDED and not self._settled(spools)):
@@ -336,6 +338,15 @@ def _hold(path: Path) -> int:
     except OSError:  # A file system without locks: whoever set it up so runs one agent.
         pass
     return descriptor
+
+
+def _lags(exit: Exit, spools: Sequence[Path]) -> bool:
+    """Whether something that was written on a node before this end has yet to be seen here."""
+    since = time.time() - exit.ended / 1000
+    if exit.spools is None:
+        return since < _BLIND
+    seen = {path.name: path.stat().st_size for path in spools}
+    return since < _LAG and any(seen.get(name, -1) < size for name, size in exit.spools.items())
 
 
 def _spoke(folder: Folder) -> bool:

@@ -3,9 +3,11 @@
 job.json      the job, as the server knew it        env.json      its environment, readable by its owner alone
 job.sh        the script that the scheduler got      submitting, submitted  that it was handed over, and the scheduler's id
 state.json    what the launcher of node 0 does now   exit.json     how it ended
+node-<N>.json what the launcher of node N sees of its tasks, and that it still looks
 logs/         scheduler.log, and rank<N>.log for each task
 spool/        what the tasks say                     checkpoints/  what they go on from
 failed-<N>    why try N ended early, written by whichever launcher saw it first
+orders/       what mpirun wants started on which node
 """
 
 from __future__ import annotations
@@ -41,14 +43,50 @@ class Started(Struct, frozen=True):
     tasks: list[Task]
 
 
+class Rank(Struct):
+    """One task, as its launcher sees it: `peak` is the most memory that it or a child of its had, in bytes; `last` are its last lines.
+
+    Times in milliseconds since 1970; what has no value yet is None.
+    """
+
+    rank: int
+    pid: int
+    started: int
+    ended: int | None = None
+    code: int | None = None
+    peak: int | None = None
+    last: list[str] = []
+
+
+class Node(Struct):
+    """One node's launcher and its tasks; `seen` is its heartbeat."""
+
+    node: int
+    host: str
+    attempt: int
+    seen: int
+    ranks: list[Rank]
+
+
 class Exit(Struct, frozen=True):
-    """How a job, or one try of it, ended. `rank` is the first that failed; None if none did."""
+    """How a job, or one try of it, ended. `rank` is the first that failed, with the `host` where it ran and its `last` lines; None if none
+    did. `spools` are the sizes of what was logged, by which another host knows that it sees all of it; None if that is not known."""
 
     code: int
     ended: int
     attempt: int
     rank: int | None = None
     reason: str = ""
+    host: str = ""
+    last: list[str] = []
+    spools: dict[str, int] | None = None
+
+
+class Order(Struct, frozen=True):
+    """A command that mpirun wants run on a node, as ssh would take it."""
+
+    host: str
+    command: str
 
 
 class Folder:
@@ -67,13 +105,19 @@ class Folder:
         self._write("job.json", msgspec.json.encode(job))
         self._write("job.sh", script.encode(), 0o700)
 
-    def _write(self, name: str, body: bytes, mode: int = 0o600) -> None:
-        beside = self.path / f".{name}.{os.getpid()}"
+    def write(self, name: str, text: str, mode: int = 0o600) -> None:
+        """A file that others read while it lasts, and that a power cut may take."""
+        self._write(name, text.encode(), mode, sync=False)
+
+    def _write(self, name: str, body: bytes, mode: int = 0o600, *, sync: bool = True) -> None:
+        target = self.path / name
+        beside = target.with_name(f".{target.name}.{os.getpid()}")
         with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
             file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, self.path / name)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(beside, target)
 
     def _read(self, name: str, kind: type[T]) -> T | None:
         try:
@@ -110,6 +154,14 @@ class Folder:
 
     def write_started(self, state: Started) -> None:
         self._write("state.json", msgspec.json.encode(state))
+
+    def nodes(self) -> list[Node]:
+        """What the launchers wrote last, in the order of nodes."""
+        found = [self._read(path.name, Node) for path in self.path.glob("node-*.json")]
+        return sorted((each for each in found if each is not None), key=lambda each: each.node)
+
+    def write_node(self, node: Node) -> None:
+        self._write(f"node-{node.node}.json", msgspec.json.encode(node), sync=False)
 
     def failed(self, attempt: int) -> Exit | None:
         return self._read(f"failed-{attempt}", Exit)

@@ -56,6 +56,11 @@ def _ended(job: Job, view: View, exit: Exit) -> Report:
     reason = exit.reason
     if not reason and exit.code:
         signalled = f"signal {exit.code - 128}" if exit.code > 128 else f"exit code {exit.code}"
-        reason = f"rank {exit.rank} ended with {signalled}" if exit.rank is not None else signalled
+        reason = f"{_who(job, exit)} ended with {signalled}" if exit.rank is not None else signalled
+        reason += f", after saying: {exit.last[-1]}" if exit.last else ""
     state: JobState = "COMPLETED" if exit.code == 0 else "FAILED"
     return Report(job.id, state, ended=exit.ended, exit_code=exit.code, tries=exit.attempt, reason=reason, started=started)
+
+
+def _who(job: Job, exit: Exit) -> str:
+    return f"rank {exit.rank} on {exit.host}" if job.spec.nodes > 1 and exit.host else f"rank {exit.rank}"

@@ -19,30 +19,41 @@ _TICK = 0.2
 
 @click.command()
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job ends.")
-@click.argument("job")
+@click.argument("job", metavar="JOB[:RANK]")
 def command(follow: bool, job: str) -> None:
     """Print what a job has printed.
 
-    With several tasks each line begins with the rank of its task.
+    With several tasks each line begins with the rank of its task; JOB:RANK prints one task alone.
     """
     from noria.cli import show
     from noria.cli.local import connect
 
-    server = connect()
+    server, (key, rank) = connect(), _parsed(job)
     positions: dict[Path, int] = {}
     while True:
-        found = _get(server, job)
-        for line in _fresh(found, positions):
+        found = _get(server, key)
+        for line in _fresh(found, positions, rank):
             sys.stdout.write(line)
         sys.stdout.flush()
         if not follow or found.exit_code is not None or found.state == "CANCELLED":
             break
         time.sleep(_TICK)
     if not positions:
-        click.echo(
-            f"noria: job {show.job_id(found.id)} is {found.state} and has printed nothing{': ' + found.reason if found.reason else ''}",
-            err=True,
-        )
+        why = f": {found.reason}" if found.reason else ""
+        click.echo(f"noria: job {show.job_id(found.id)} is {found.state} and has printed nothing{why}", err=True)
+    elif rank is None:
+        _blame(found)
+
+
+def _parsed(job: str) -> tuple[str, int | None]:
+    from noria.errors import Invalid
+
+    key, colon, rank = job.partition(":")
+    if not colon:
+        return key, None
+    if not rank.isdecimal():
+        raise Invalid(f"'{rank}' is not a rank.", f"Write a number after the colon, such as {key}:0.")
+    return key, int(rank)
 
 
 def _get(server: Server, job: str) -> Job:
@@ -51,17 +62,29 @@ def _get(server: Server, job: str) -> Job:
     return server.call(jobs.GET, jobs.Key(job)).job
 
 
-def _fresh(job: Job, positions: dict[Path, int]) -> Iterator[str]:
+def _fresh(job: Job, positions: dict[Path, int], only: int | None) -> Iterator[str]:
     """Whole lines that came since the last look; the rest of a file once its job has ended."""
     from noria.jobs.folder import Folder
 
     folder = Folder(Path(job.folder)) if job.folder else None
     for rank, path in folder.rank_logs() if folder else []:
+        if only not in (None, rank):
+            continue
         with path.open("rb") as file:
             file.seek(positions.get(path, 0))
             data = file.read()
         end = len(data) if job.ended else data.rfind(b"\n") + 1
         positions[path] = positions.get(path, 0) + end
-        prefix = f"[{rank}] " if job.spec.world_size > 1 else ""
+        prefix = f"[{rank}] " if job.spec.world_size > 1 and only is None else ""
         for line in data[:end].decode(errors="replace").splitlines(keepends=True):
             yield prefix + (line if line.endswith("\n") else line + "\n")
+
+
+def _blame(job: Job) -> None:
+    """Of several tasks that failed, the one that failed first is the one to read."""
+    from noria.jobs.folder import Folder
+
+    exit = Folder(Path(job.folder)).exit() if job.ended and job.spec.world_size > 1 else None
+    if exit is not None and exit.code and exit.rank is not None:
+        alone = f"noria logs {job.id[:8]}:{exit.rank}"
+        click.echo(f"noria: rank {exit.rank} failed first, on {exit.host}; it alone: {alone}", err=True)

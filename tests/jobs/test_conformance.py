@@ -1,0 +1,236 @@
+"""The same jobs everywhere: on this machine, on a real Slurm and on a real Grid Engine, through the command line.
+
+What is short is submitted at once and looked at by one test each; what disturbs others comes after it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noria.jobs.folder import Folder
+from tests.clusters.cluster import Cluster
+from tests.conftest import require, which
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+BARE = os.path.realpath(sys.executable)
+"""A Python without Noria."""
+SHORT = {
+    "0": (sys.executable, "-c", "print('hello')"),
+    "1": (sys.executable, "-c", "raise ValueError('too bad')"),
+    "9": ("sh", "-c", "exit 9"),
+    "signal": ("sh", "-c", "kill -SEGV $$"),
+    "shell": ("sh", "-c", 'echo "$((6 * 7))" "$NORIA_JOB_ID" "$(pwd)"'),
+    "missing": ("/no/such/python", "train.py"),
+    "logs": (BARE, "-c", "import noria\nfor i in range(5): noria.log(x=i / 2, step=i)\nprint(noria.__file__)"),
+    "limit": (sys.executable, "-c", "import time; print('on', flush=True); time.sleep(100)"),
+}
+OPTIONS = {"limit": ("--time", "4s")}
+
+
+@pytest.fixture(scope="module")
+def short(cluster: Cluster) -> Iterator[dict[str, Any]]:
+    """All short jobs, once they have ended, by name."""
+    ids = {name: cluster.submit("--name", name, *OPTIONS.get(name, ()), "--", *argv) for name, argv in SHORT.items()}
+    yield dict(zip(ids, cluster.ended(*ids.values(), seconds=100), strict=True))
+
+
+@pytest.mark.parametrize(("name", "code"), [("0", 0), ("1", 1), ("9", 9), ("signal", 139)])
+def test_the_exit_code_comes_back(cluster: Cluster, short: dict[str, Any], name: str, code: int) -> None:
+    job = short[name]
+    assert (job["exit_code"], job["state"]) == (code, "FAILED" if code else "COMPLETED")
+    assert cluster.noria("wait", job["id"], check=False).returncode == code
+
+
+def test_what_a_failed_task_said_last_is_the_reason(cluster: Cluster, short: dict[str, Any]) -> None:
+    said = "rank 0 ended with exit code 1, after saying: ValueError: too bad"
+    assert short["1"]["reason"] == said and said in cluster.noria("wait", short["1"]["id"], check=False).stderr
+
+
+def test_a_plain_shell_script(cluster: Cluster, short: dict[str, Any]) -> None:
+    assert cluster.logs(short["shell"]["id"]).split()[:2] == ["42", short["shell"]["id"]]
+
+
+def test_an_interpreter_that_is_missing(short: dict[str, Any]) -> None:
+    assert short["missing"]["exit_code"] == 127
+    assert short["missing"]["reason"] == "cannot start /no/such/python: No such file or directory"
+
+
+def test_a_python_without_noria_logs(cluster: Cluster, short: dict[str, Any]) -> None:
+    assert "/.lib/noria/noria/__init__.py" in cluster.logs(short["logs"]["id"])
+    assert cluster.history(short["logs"]["run_id"], "x") == [0, 0.5, 1, 1.5, 2]
+
+
+def test_the_time_limit_ends_a_job_and_is_named(short: dict[str, Any]) -> None:
+    job = short["limit"]
+    assert (job["state"], job["exit_code"], job["reason"]) == ("FAILED", 143, "time limit of 4 s reached")
+    assert 4 <= (job["ended"] - job["started"]) / 1000 < 15
+
+
+def test_what_each_task_was_is_kept(cluster: Cluster, short: dict[str, Any]) -> None:
+    (node,) = Folder(cluster.folder(short["1"]["id"])).nodes()
+    (rank,) = node.ranks
+    assert (rank.rank, rank.code, rank.last[-1]) == (0, 1, "ValueError: too bad")
+    assert rank.ended is not None and rank.started <= rank.ended <= node.seen
+    assert rank.peak is not None and 5 << 20 < rank.peak < 1 << 30
+
+
+def test_cancel_what_runs_and_what_waits(cluster: Cluster) -> None:
+    whole = cluster.full()
+    running = cluster.submit(*whole, "--", "sleep", "100")
+    cluster.reaches("RUNNING", running)
+    waiting = cluster.submit(*whole, "--", "echo", "never")
+    cluster.reaches("SUBMITTED", waiting)
+    cluster.noria("cancel", waiting, running)
+    jobs = cluster.ended(running, waiting)
+    assert [job["state"] for job in jobs] == ["CANCELLED", "CANCELLED"]
+    assert "never" not in cluster.logs(waiting)
+
+
+def test_the_log_is_followed(cluster: Cluster) -> None:
+    code = "import time\nfor i in range(8): print(i, time.time(), flush=True); time.sleep(0.5)"
+    job = cluster.python(code)
+    told = cluster.run(sys.executable, "-c", FOLLOW, job).stdout.splitlines()
+    printed = [line.split() for line in told]
+    assert [number for number, _, _ in printed] == [str(number) for number in range(8)]
+    assert all(float(seen) - float(said) < 2 for _, said, seen in printed[1:]), "lines come while the job runs"
+
+
+FOLLOW = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-m", "noria.cli.main", "logs", "-f", sys.argv[1]], stdout=subprocess.PIPE, text=True)
+for line in child.stdout: print(line.strip(), time.time())
+sys.exit(child.wait())
+"""
+
+
+def test_a_submission_that_is_refused_says_why(cluster: Cluster) -> None:
+    options, words = cluster.refused
+    if not options:
+        pytest.skip("what this machine does not have is refused before there is a job")
+    job = cluster.submit(*options, "--", "true")
+    (ended,) = cluster.ended(job)
+    assert ended["state"] == "FAILED" and words in ended["reason"] and "\n" not in ended["reason"]
+    assert ended["reason"][:40] in cluster.noria("ps").stdout
+
+
+def test_two_nodes_with_four_ranks_train_one_model(cluster: Cluster) -> None:
+    training = (sys.executable, "-m", "noria.train.digits", "--epochs", "2", "--max-examples", "1024", "--width", "8")
+    job = cluster.submit(*cluster.over(2, 2), "--", *training)
+    (ended,) = cluster.ended(job, seconds=120)
+    assert ended["state"] == "COMPLETED", cluster.printed(job)
+    losses = cluster.history(ended["run_id"], "loss")
+    assert len(losses) > 10 and losses[-1] < losses[0]
+    nodes = Folder(cluster.folder(job)).nodes()
+    assert [rank.rank for node in nodes for rank in node.ranks] == list(range(cluster.ranks(2, 2)))
+    assert len({node.host for node in nodes}) == min(2, cluster.nodes)
+
+
+def test_the_rank_that_failed_first_is_named(cluster: Cluster) -> None:
+    code = """
+import os, sys, time
+if os.environ["RANK"] != os.environ["LAST"]: time.sleep(100)
+time.sleep(1)
+sys.exit("I am the one")
+"""
+    last = cluster.ranks(2, 2) - 1
+    job = cluster.python(code, *cluster.over(2, 2), "--env", f"LAST={last}")
+    (ended,) = cluster.ended(job)
+    where = f" on {Folder(cluster.folder(job)).nodes()[-1].host}" if cluster.nodes > 1 else ""
+    assert ended["reason"] == f"rank {last}{where} ended with exit code 1, after saying: I am the one"
+    assert f"rank {last} failed first" in cluster.noria("logs", job).stderr
+    assert cluster.logs(f"{job}:{last}") == "I am the one\n"
+
+
+def test_fifty_jobs_at_once(cluster: Cluster) -> None:
+    ids = json.loads(cluster.run(sys.executable, "-c", FIFTY, cluster.on).stdout)
+    ended = cluster.ended(*ids, seconds=100)
+    assert [job["state"] for job in ended] == ["COMPLETED"] * 50
+    assert len({job["scheduler_id"] for job in ended}) == 50
+
+
+FIFTY = """
+import json, sys
+from noria.cli.local import connect
+from noria.process import whoami
+from noria.types import JobSpec
+from noria.wire import jobs
+server, spec = connect(), JobSpec(["true"], scheduler=sys.argv[1])
+print(json.dumps([server.call(jobs.SUBMIT, jobs.Submit(spec, whoami())).job.id for _ in range(50)]))
+"""
+
+
+PROGRAMS = Path(__file__).parent.parent / "clusters" / "programs"
+MPI = "NORIA_LAUNCHER=mpi"
+AS_ROOT = (
+    "OMPI_ALLOW_RUN_AS_ROOT=1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
+)  # Whoever runs these tests on this machine may be root.
+FRAMEWORKS = {
+    "mpi4py": (2, "ring.py", (MPI, *AS_ROOT)),
+    "tensorflow": (1, "mirrored.py", ()),
+    "jax": (1, "psum.py", ()),
+}
+"""Tasks on each of two nodes, the script, and its variables."""
+
+
+@pytest.fixture(scope="module")
+def frameworks(cluster: Cluster) -> Iterator[dict[str, Any]]:
+    """A job on two nodes with each framework that is installed here, once all have ended, by name."""
+    there = [name for name in FRAMEWORKS if find_spec(name)]
+    ids = {}
+    for name in there:
+        tasks, script, variables = FRAMEWORKS[name]
+        options = [word for variable in variables for word in ("--env", variable)]
+        ids[name] = cluster.submit(*cluster.over(2, tasks), *options, "--", sys.executable, str(PROGRAMS / script))
+    yield dict(zip(ids, cluster.ended(*ids.values(), seconds=150), strict=True))
+
+
+def finished(cluster: Cluster, frameworks: dict[str, Any], name: str) -> Any:
+    require(name, name in frameworks, "pip install 'noria[frameworks]'")
+    job = frameworks[name]
+    assert job["state"] == "COMPLETED", f"{job['reason']}\n{cluster.printed(job['id'])}"
+    return job
+
+
+def test_an_mpi4py_program(cluster: Cluster, frameworks: dict[str, Any]) -> None:
+    require("openmpi", which("mpirun"), "install the package openmpi-bin")
+    job = finished(cluster, frameworks, "mpi4py")
+    lines = sorted(line for line in cluster.logs(f"{job['id']}:0").splitlines() if "rank" in line)
+    ranks = cluster.ranks(2, 2)
+    assert [line.split(" on ")[0] for line in lines] == [f"rank {rank} of {ranks}" for rank in range(ranks)], lines
+    assert len({line.split(" on ")[1] for line in lines}) == min(2, cluster.nodes)
+    assert cluster.history(job["run_id"], "total") == [ranks * (ranks + 1) / 2]
+
+
+def test_tensorflow_trains_on_two_workers(cluster: Cluster, frameworks: dict[str, Any]) -> None:
+    job = finished(cluster, frameworks, "tensorflow")
+    lines = [line for line in cluster.logs(job["id"]).splitlines() if "] worker" in line]
+    assert lines == ["[0] worker 0 of 2: [3.0, 1.0]", "[1] worker 1 of 2: [3.0, 1.0]"]
+    losses = cluster.history(job["run_id"], "loss")
+    assert len(losses) == 40 and losses[-1] < losses[0] / 100
+
+
+def test_jax_finds_its_coordinator(cluster: Cluster, frameworks: dict[str, Any]) -> None:
+    job = finished(cluster, frameworks, "jax")
+    lines = [line for line in cluster.logs(job["id"]).splitlines() if "process" in line]
+    assert lines == ["[0] process 0 of 2: 3", "[1] process 1 of 2: 3"]
+
+
+def test_an_openmp_program_has_the_threads_that_it_asked_for(cluster: Cluster) -> None:
+    require("gcc", which("gcc"), "install the package gcc")
+    (cluster.home / "threads.c").write_text((PROGRAMS / "threads.c").read_text())
+    cluster.run("gcc", "-O2", "-fopenmp", "threads.c", "-o", "threads")
+    job = cluster.submit(*cluster.over(2, 1), "--cpus", "1", "--env", "OMP_NUM_THREADS=2", "--", "./threads")
+    (ended,) = cluster.ended(job)
+    assert ended["state"] == "COMPLETED", cluster.printed(job)
+    lines = cluster.logs(job).splitlines()
+    assert len(lines) == 2 and all("2 threads on" in line and line.endswith(": 500000500000") for line in lines)
