@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from noria import sandbox
 from noria.types import ENDED
 from tests.conftest import require
 
@@ -29,6 +30,8 @@ class Cluster:
 
     nodes = 1
     """Nodes that a job may ask for."""
+    is_real = True
+    """Whether it is more than a sandbox."""
     refused: tuple[Sequence[str], str] = ((), "")
     """Options with which the scheduler itself refuses a job, and of what it says then."""
 
@@ -52,11 +55,7 @@ class Cluster:
         """Options for so many tasks on each of so many nodes; where there is but one node, for all of them on it."""
         if nodes > self.nodes:
             nodes, tasks = 1, self.ranks(nodes, tasks)
-        return ("--nodes", str(nodes), "--tasks-per-node", str(tasks), *self.placed(nodes, tasks))
-
-    def placed(self, nodes: int, tasks: int) -> tuple[str, ...]:
-        """What this site wants to be told besides."""
-        return ()
+        return ("--nodes", str(nodes), "--tasks-per-node", str(tasks))
 
     def full(self) -> tuple[str, ...]:
         """Options for a job that nothing else fits beside."""
@@ -138,25 +137,42 @@ class Slurm(Emulated):
 
     nodes, script = 4, "slurm.sh"
     programs = ("slurmctld", "slurmd", "slurmdbd", "sbatch", "munged", "mariadbd")
-    refused = (("--env", "NORIA_SUBMIT_OPTIONS=--partition=nosuch"), "invalid partition specified: nosuch")
+    refused = (("--queue", "nosuch"), "invalid partition specified: nosuch")
 
     def full(self) -> tuple[str, ...]:
         return ("--nodes", "4", "--cpus", "4")
 
 
 class GridEngine(Emulated):
-    """Two nodes, sge1 and sge2, and parallel environments named for the slots that they give on each: per1, per2, per8."""
+    """Two nodes, sge1 and sge2, and parallel environments of which each gives a number of slots on each node."""
 
     nodes, script = 2, "sge.sh"
     programs = ("sge_qmaster", "sge_execd", "qsub")
-    refused = (("--cpus", "2", "--env", "NORIA_SGE_PE=nosuch"), 'the requested parallel environment "nosuch" does not exist')
+    refused = (("--queue", "nosuch"), 'unknown queue "nosuch"')
     site = {"SGE_ROOT": "/var/lib/gridengine", "SGE_CELL": "default"}
 
-    def placed(self, nodes: int, tasks: int) -> tuple[str, ...]:
-        return ("--env", f"NORIA_SGE_PE=per{tasks}") if nodes > 1 else ()
+    def full(self) -> tuple[str, ...]:
+        return ("--nodes", "2", "--cpus", "8")
+
+
+class Boxed(Cluster):
+    """A sandbox. Its nodes are this machine."""
+
+    nodes, is_real = 4, False
+
+    def __init__(self, on: str, home: Path, env: dict[str, str]) -> None:
+        super().__init__(on, home)
+        self._env = env
+        self.refused = (
+            ("--queue", "nosuch"),
+            {"slurm": "invalid partition specified", "pbs": "Unknown queue", "sge": "unknown queue"}[on],
+        )
+
+    def run(self, *argv: str, check: bool = True, **env: str) -> Done:
+        return super().run(*argv, check=check, **self._env, **env)
 
     def full(self) -> tuple[str, ...]:
-        return ("--nodes", "2", "--cpus", "8", "--env", "NORIA_SGE_PE=per8")
+        return ("--nodes", "4", "--cpus", "4")
 
 
 def _done(argv: Sequence[str], check: bool, **options: Any) -> Done:
@@ -204,6 +220,15 @@ def emulated(on: str, kind: type[Emulated], home: Path) -> Iterator[Emulated]:
 
 
 @contextmanager
+def boxed(on: str, home: Path) -> Iterator[Cluster]:
+    """A scheduler in a box."""
+    box = home.parent / "box"
+    with _served(Boxed(on, home, sandbox.open_(box, on))) as cluster:
+        yield cluster
+    sandbox.end(box)
+
+
+@contextmanager
 def _served(cluster: Any) -> Iterator[Any]:
     """The user's server ends with the tests."""
     try:
@@ -216,5 +241,6 @@ PLACES: dict[str, Callable[[Path], AbstractContextManager[Any]]] = {
     "local": local,
     "slurm": partial(emulated, "slurm", Slurm),
     "sge": partial(emulated, "sge", GridEngine),
+    **{f"{kind}-sandbox": partial(boxed, kind) for kind in sandbox.KINDS},
 }
-"""What `--on` is called there, and how it is brought up."""
+"""How each is brought up."""

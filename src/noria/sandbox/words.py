@@ -58,8 +58,9 @@ def expand(text: str) -> list[str]:
 
 
 def fold(hosts: list[str]) -> str:
-    """Hosts n1 and n2 as n[1-2]."""
-    known = sorted(int(host[1:]) for host in hosts)
+    """Hosts n1 and n2 as n[1-2]. All begin alike."""
+    name = re.sub(r"\d+$", "", hosts[0]) if hosts else ""
+    known = sorted(int(host.removeprefix(name)) for host in hosts)
     if len(known) < 2:
         return hosts[0] if hosts else ""
     spans: list[list[int]] = []
@@ -68,7 +69,7 @@ def fold(hosts: list[str]) -> str:
             spans[-1][1] = number
         else:
             spans.append([number, number])
-    return f"n[{','.join(str(a) if a == b else f'{a}-{b}' for a, b in spans)}]"
+    return f"{name}[{','.join(str(a) if a == b else f'{a}-{b}' for a, b in spans)}]"
 
 
 def ends_with_words(parser: argparse.ArgumentParser, argv: list[str]) -> tuple[list[str], str, list[str]]:

@@ -9,7 +9,7 @@ from noria.sandbox import KINDS
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("kind", type=click.Choice(KINDS), metavar="slurm|pbs|sge")
-@click.option("--nodes", default=4, show_default=True, type=click.IntRange(1, 1000), help="Emulated nodes.")
+@click.option("--nodes", default=4, show_default=True, type=click.IntRange(1, 254), help="Emulated nodes.")
 @click.option("--cpus", default=4, show_default=True, type=click.IntRange(1), help="CPUs of each, whatever this machine has.")
 @click.option("--gpus", default=2, show_default=True, type=click.IntRange(0), help="Fake GPUs of each.")
 @click.option("--mem", default="4G", show_default=True, help="Memory of each; it is counted, not enforced.")
