@@ -30,6 +30,7 @@ from noria.errors import NoriaError, Unavailable
 from noria.jobs import carry, localq
 from noria.jobs.dialect import Dialect, Seen, words
 from noria.jobs.folder import Exit, Folder
+from noria.jobs.frameworks import CLIENT
 from noria.jobs.submit import folder_of, forget, submit
 from noria.jobs.watch import judge, look
 from noria.plugins import Kind
@@ -217,7 +218,7 @@ class Agent:
         lead nowhere and there may be no network at all, to the job's spools.
         """
         env = {"NORIA_HOME": str(self.home), "MLFLOW_RUN_ID": job.run_id, "MLFLOW_EXPERIMENT_NAME": job.spec.experiment}
-        env |= {carry.VARIABLE: str(carry.carry(self.home))}
+        env |= {CLIENT: str(carry.carry(self.home))}
         if job.spec.scheduler != "local":
             return env | {"MLFLOW_TRACKING_URI": f"noria-spool://{quote(str(folder.spool))}"}
         token = job_token(self.server.token, job.id)

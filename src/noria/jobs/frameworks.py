@@ -12,6 +12,8 @@ from zlib import crc32
 from noria.jobs.dialect import Placement
 from noria.types import Job
 
+CLIENT = "NORIA_CLIENT"
+"""In a job's environment: the folder with Noria's client (`carry`), which goes to the end of PYTHONPATH."""
 _PORTS = 64
 """How far the ports of two tries are apart: what the last try used may linger."""
 

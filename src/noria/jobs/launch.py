@@ -19,10 +19,9 @@ from msgspec import structs
 
 from noria import process
 from noria.errors import Invalid, NoriaError
-from noria.jobs.carry import VARIABLE as CLIENT
 from noria.jobs.dialect import Dialect, Placement
 from noria.jobs.folder import Exit, Folder, Node, Rank, Started, Task
-from noria.jobs.frameworks import fixed, usual
+from noria.jobs.frameworks import CLIENT, fixed, usual
 from noria.jobs.machine import bound, interfaces, place, shares
 from noria.jobs.system import recorded
 from noria.plugins import Kind

@@ -28,8 +28,6 @@ import msgspec
 import noria
 from noria.version import __version__
 
-VARIABLE = "NORIA_CLIENT"
-"""In a job's environment: the folder that the launcher appends to PYTHONPATH."""
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "static")
 _METADATA = ("METADATA", "entry_points.txt")
 
