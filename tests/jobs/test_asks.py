@@ -285,7 +285,7 @@ def test_an_array_is_cancelled_whole_and_by_member(noria: Noria) -> None:
     until(lambda: job(noria, f"{array}_0")["state"] == "RUNNING")
     assert f"job {array[:8]}_4 is cancelled" in noria("cancel", f"{array}_4").stderr
     said = noria("cancel", array[:7]).stderr
-    assert f"array {array[:8]}: 2 of 10 is being cancelled" in said and "8 of 10 is cancelled" in said
+    assert f"array {array[:8]} is being cancelled (2 of 10 jobs)" in said and "is cancelled (8 of 10 jobs)" in said
     noria("wait", array, check=False)
     assert {each["state"] for each in json.loads(noria("ps", "--json", array).stdout)["jobs"]} == {"CANCELLED"}
 
