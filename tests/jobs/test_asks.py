@@ -176,6 +176,11 @@ def test_directives_are_found_and_mean_the_same_elsewhere(name: str, text: str) 
     assert script.array(options) == members and units.array(members)
 
 
+def test_the_old_way_to_ask_pbs() -> None:
+    told = scripts.translated(scripts.read("#PBS -l nodes=2:ppn=4:gpus=1,walltime=1:00:00,mem=2gb\n", "pbs"), "pbs", {})
+    assert told == {"nodes": 2, "tasks_per_node": 4, "cpus": 1, "gpus": 1, "time": 3600, "mem": 2 * 2**30}
+
+
 def test_its_own_scheduler_gets_the_directives_as_they_are() -> None:
     assert scripts.kept(scripts.read(SLURM, "slurm"), "slurm") == [
         "-N", "2", "--ntasks-per-node=4", "-c", "2", "--gres=gpu:a100:2", "--mem-per-cpu=1G", "--time=1-02:00:00"]  # fmt: skip
@@ -201,6 +206,9 @@ def test_its_own_scheduler_gets_the_directives_as_they_are() -> None:
         ("#PBS -l select=1:ncpus=2+1:ncpus=1", "#PBS -l select=1:ncpus=2.1:ncpus=1: Noria cannot translate it"),
         ("#PBS -W depend=afterok:1", "#PBS -W depend=afterok:1: Noria cannot translate it"),
         ("#PBS -W block=true", "#PBS -W block=true: it would keep qsub waiting"),
+        ("#PBS -l walltime=soon", "#PBS -l walltime=soon: Noria cannot translate it"),
+        ("#$ -l gpu=a", r"#\$ -l gpu=a: Noria cannot translate it"),
+        ("#$ -l h_rt=x", r"#\$ -l h_rt=x: Noria cannot translate it"),
         ("#$ -pe orte 8", r"#\$ -pe 'orte 8'|#\$ -pe orte 8: what it gives is known at its own cluster alone. Say --nodes"),
         ("#$ -l hostname=a", r"#\$ -l hostname=a: Noria cannot translate it"),
         ("#$ -q 'a", r"#\$ -q 'a: No closing quotation"),
@@ -285,7 +293,7 @@ def test_an_array_is_cancelled_whole_and_by_member(noria: Noria) -> None:
     until(lambda: job(noria, f"{array}_0")["state"] == "RUNNING")
     assert f"job {array[:8]}_4 is cancelled" in noria("cancel", f"{array}_4").stderr
     said = noria("cancel", array[:7]).stderr
-    assert f"array {array[:8]}: 2 of 10 is being cancelled" in said and "8 of 10 is cancelled" in said
+    assert f"array {array[:8]} is being cancelled (2 of 10 jobs)" in said and "is cancelled (8 of 10 jobs)" in said
     noria("wait", array, check=False)
     assert {each["state"] for each in json.loads(noria("ps", "--json", array).stdout)["jobs"]} == {"CANCELLED"}
 

@@ -29,8 +29,9 @@ def each(names: Sequence[str], ask: Callable[[Server, str], list[Job]], say: Cal
             continue
         done += found
         for sentence, count in _counted([say(job) for job in found]).items():
-            who = f"job {show.job_id(found[0].id)}" if len(found) == 1 else f"array {found[0].id[:8]}: {count} of {len(found)}"
-            click.echo(f"noria: {who} {sentence}", err=True)
+            who = f"job {show.job_id(found[0].id)}" if len(found) == 1 else f"array {found[0].id[:8]}"
+            of = f" ({count} of {len(found)} jobs)" if len(found) > 1 else ""
+            click.echo(f"noria: {who} {sentence}{of}", err=True)
     if as_json:
         show.as_json({"jobs": done})
     if refused:

@@ -9,10 +9,11 @@ from uuid import uuid4
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, not_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, not_, or_, select, update
 
 from noria.errors import Conflict, Invalid, NotFound
 from noria.store import experiments, runs
+from noria.store import rows as rows_
 from noria.store.experiments import now
 from noria.store.schema import job, run
 from noria.types import ENDED, Job, JobSpec, RunStatus
@@ -36,34 +37,62 @@ def submit(conn: Connection, request: wire.Submit) -> wire.Got:
     if len(request.members) > _MEMBERS:
         raise Invalid(f"--array has {len(request.members)} members, and at most {_MEMBERS} are taken at once.", "Split it up.")
     spec = msgspec.structs.replace(request.spec, after=_ids(conn, request.spec.after))
-    experiment = experiments.named(conn, spec.experiment)
-    for number in request.members:
-        name, env = (
-            f"{spec.name}_{number}" if spec.name else "",
-            {**spec.env, "NORIA_TASK_ID": str(number), request.task: str(number)},
+    stands = _standing(conn, stem, spec)
+    if stands[0] == _NEVER:
+        raise Invalid(f"--after: {stands[1]}", "Leave it out.")
+    new = [(f"{stem}_{number}", _member(spec, number, request.task), *_placed(stands, place, spec))
+           for place, number in enumerate(request.members)] or [(stem, spec, *stands)]  # fmt: skip
+    _insert(conn, request.user, new)
+    return get(conn, wire.Key(new[0][0]))
+
+
+def _member(spec: JobSpec, number: int, task: str) -> JobSpec:
+    name, env = f"{spec.name}_{number}" if spec.name else "", {"NORIA_TASK_ID": str(number), task: str(number)}
+    return msgspec.structs.replace(spec, name=name, env={**spec.env, **env})
+
+
+def _placed(stands: tuple[str, str], place: int, spec: JobSpec) -> tuple[str, str]:
+    """How the member at this place of a new array stands: the first so many may go."""
+    return ("array", _enough(spec)) if not stands[0] and 0 < spec.at_once <= place else stands
+
+
+def _enough(spec: JobSpec) -> str:
+    return f"{spec.at_once} members of its array are under way, which is as many as were asked for at once."
+
+
+def _insert(conn: Connection, user: str, new: Sequence[tuple[str, JobSpec, str, str]]) -> None:
+    """New jobs, and their runs: of each its id, what it is told, why it may not start, and the sentence."""
+    run_ids = {job_id: uuid4().hex for job_id, *_ in new}
+    named = [(run_ids[job_id], spec.name, _tags(job_id, spec, user)) for job_id, spec, *_ in new]
+    runs.insert_scheduled(conn, experiments.named(conn, new[0][1].experiment), user, named)
+    columns = ("id", "run_id", "spec", "scheduler", "state", "user", "created", "folder", "scheduler_id", "tries", "reason", "agent",
+               "claimed", "hold")  # fmt: skip
+    values = [
+        (
+            job_id,
+            run_ids[job_id],
+            msgspec.json.encode(spec),
+            spec.scheduler,
+            "QUEUED",
+            user,
+            now(),
+            "",
+            "",
+            0,
+            reason,
+            "",
+            0,
+            hold,
         )
-        _insert(conn, f"{stem}_{number}", msgspec.structs.replace(spec, name=name, env=env), request.user, experiment)
-    if not request.members:
-        _insert(conn, stem, spec, request.user, experiment)
-    return get(conn, wire.Key(f"{stem}_{request.members[0]}" if request.members else stem))
+        for job_id, spec, hold, reason in new
+    ]
+    rows_.insert(conn, job, columns, values)
 
 
-def _insert(conn: Connection, job_id: str, spec: JobSpec, user: str, experiment: int) -> None:
-    run_id, (hold, reason) = uuid4().hex, _standing(conn, job_id, spec)
-    if hold == _NEVER:
-        raise Invalid(f"--after: {reason}", "Leave it out.")
-    tags = {
-        "noria.job": job_id,
-        "mlflow.user": user,
-        "mlflow.source.name": " ".join(spec.command)[:1000],
-        "mlflow.source.type": "JOB",
-    }
-    runs.insert_run(conn, run_id, experiment, spec.name, user, now(), tags, "SCHEDULED")
-    values = {
-        "id": job_id, "run_id": run_id, "spec": msgspec.json.encode(spec), "scheduler": spec.scheduler, "state": "QUEUED", "user": user,
-        "created": now(), "folder": "", "scheduler_id": "", "tries": 0, "reason": reason, "agent": "", "claimed": 0, "hold": hold,
+def _tags(job_id: str, spec: JobSpec, user: str) -> dict[str, str]:
+    return {
+        "noria.job": job_id, "mlflow.user": user, "mlflow.source.name": " ".join(spec.command)[:1000], "mlflow.source.type": "JOB",
     }  # fmt: skip
-    conn.execute(insert(job).values(values))
 
 
 def _ids(conn: Connection, names: list[str]) -> list[str]:
@@ -90,7 +119,7 @@ def _standing(conn: Connection, job_id: str, spec: JobSpec) -> tuple[str, str]:
             job.c.id != job_id,
         )
         if (conn.execute(select(func.count()).select_from(job).where(*under_way)).scalar() or 0) >= spec.at_once:
-            return "array", f"{spec.at_once} members of its array are under way, which is as many as were asked for at once."
+            return "array", _enough(spec)
     return "", ""
 
 
@@ -160,22 +189,22 @@ def follow(conn: Connection, job_id: str, experiment_id: str) -> None:
 
 def cancel(conn: Connection, request: wire.Cancel) -> wire.Listed:
     """Jobs that no agent has yet end at once; of others their agents are told. Ended jobs stay as they are."""
-    found = rows(conn, request.id)
-    for each in found:
-        current = conn.execute(select(job).where(job.c.id == each.id)).one()  # One that ends may end others.
-        if current.state not in ENDED:
-            conn.execute(update(job).where(job.c.id == each.id).values(cancel=request.reason or "cancelled"))
-            if current.state == "QUEUED" and not current.agent:
-                _report(conn, row(conn, each.id), wire.Report(each.id, "CANCELLED", ended=now()))
+    found, reason = rows(conn, request.id), request.reason or "cancelled"
+    going = [each for each in found if each.state not in ENDED]
+    for part in rows_.chunks([each.id for each in going]):
+        conn.execute(update(job).where(job.c.id.in_(part)).values(cancel=reason))
+    ended = [each for each in going if each.state == "QUEUED" and not each.agent]
+    for each in ended:
+        _end(conn, each.id, each.run_id, {"state": "CANCELLED", "ended": now(), "reason": reason})
+    _follow(conn, [each.id for each in ended])
     return _again(conn, found)
 
 
 def _again(conn: Connection, found: Sequence[Row[Any]]) -> wire.Listed:
     """Jobs as they are now."""
-    ids = [each.id for each in found]
-    return wire.Listed(
-        [_job(each) for each in conn.execute(select(job).where(job.c.id.in_(ids)).order_by(func.length(job.c.id), job.c.id))]
-    )
+    parts = rows_.chunks([each.id for each in found])
+    now_ = {each.id: _job(each) for part in parts for each in conn.execute(select(job).where(job.c.id.in_(part)))}
+    return wire.Listed([now_[each.id] for each in found])
 
 
 def _able(conn: Connection, name: str, states: Sequence[str], why: str) -> list[Row[Any]]:
@@ -215,14 +244,14 @@ def requeue(conn: Connection, request: wire.Key) -> wire.Listed:
     return _again(conn, found)
 
 
-def _let(conn: Connection, each: Row[Any]) -> bool:
-    """Look again whether a job may start. Whether that ended it, because it never may."""
+def _let(conn: Connection, each: Row[Any]) -> str:
+    """Look again whether a job may start: what holds it now. One that never may has ended."""
     found, reason = _standing(conn, each.id, msgspec.json.decode(each.spec, type=JobSpec))
     if found == _NEVER:
         _end(conn, each.id, each.run_id, {"state": "CANCELLED", "ended": now(), "reason": reason})
-        return True
-    conn.execute(update(job).where(job.c.id == each.id).values(hold=found, reason=reason))
-    return False
+    else:
+        conn.execute(update(job).where(job.c.id == each.id).values(hold=found, reason=reason))
+    return found
 
 
 def claim(conn: Connection, request: wire.Claim) -> wire.Work:
@@ -287,7 +316,7 @@ def _report(conn: Connection, found: Row[Any], request: wire.Report) -> None:
         return
     if values["state"] in ENDED:
         _end(conn, found.id, found.run_id, values)
-        _follow(conn, found.id)
+        _follow(conn, [found.id])
         return
     if request.state == "RUNNING" and found.state != "RUNNING":
         runs.start(conn, found.run_id, values.get("started") or now())
@@ -308,19 +337,27 @@ def _end(conn: Connection, job_id: str, run_id: str, values: dict[str, Any]) -> 
     runs.finish(conn, run_id, _RUN_STATUS[values["state"]], values.get("ended") or now())
 
 
-def _follow(conn: Connection, job_id: str) -> None:
-    """Let go, or end, those that waited for the end of this job; and, where that ends them, those that waited for them."""
+def _follow(conn: Connection, job_ids: Sequence[str]) -> None:
+    """Let go, or end, those that waited for the end of these jobs; and, where that ends them, those that waited for them."""
     comes_after: dict[str, dict[str, Row[Any]]] = {}
     for each in conn.execute(select(job).where(job.c.state == "QUEUED", job.c.hold == "after")):
         for name in msgspec.json.decode(each.spec, type=_After).after:
             comes_after.setdefault(name, {})[each.id] = each
-    ended = [job_id]
+    ended = list(job_ids)
     for last in ended:
-        waiting = [each for each in comes_after.get(last, {}).values() if each.id not in ended]
-        if "_" in last:
-            members = select(job).where(_members(last), job.c.state == "QUEUED", job.c.hold == "array")
-            waiting += conn.execute(members.order_by(func.length(job.c.id), job.c.id).limit(2)).all()
-        ended += [each.id for each in waiting if _let(conn, each)]
+        for each in comes_after.get(last, {}).values():
+            if each.id not in ended and _let(conn, each) == _NEVER:
+                ended.append(each.id)
+    for stem in {name.partition("_")[0] for name in ended if "_" in name}:
+        _fill(conn, stem)
+
+
+def _fill(conn: Connection, stem: str) -> None:
+    """Let members of an array go, in order, until enough are under way."""
+    held = select(job).where(_members(stem), job.c.state == "QUEUED", job.c.hold == "array")
+    for each in conn.execute(held.order_by(func.length(job.c.id), job.c.id).limit(100)).all():
+        if _let(conn, each) == "array":
+            return
 
 
 class _After(msgspec.Struct):

@@ -115,6 +115,24 @@ def finish(conn: Connection, uuid: str, status: RunStatus, end_time: int) -> Non
     conn.execute(update(run).where(run.c.uuid == uuid).values(status=status, end_time=end_time))
 
 
+def insert_scheduled(conn: Connection, experiment_id: int, user: str, named: Sequence[tuple[str, str, dict[str, str]]]) -> None:
+    """New runs of one user's jobs, with few statements: of each its uuid, name and tags."""
+    location, time = experiments.row(conn, str(experiment_id)).artifact_location, experiments.now()
+    named = [(uuid, name or names.make(), tags) for uuid, name, tags in named]
+    columns = ("uuid", "experiment", "name", "user_id", "status", "start_time", "artifact_uri", "lifecycle_stage")
+    rows.insert(conn, run, columns, [
+        (uuid, experiment_id, name, user, "SCHEDULED", time, experiments.below(location, uuid, "artifacts"), "active")
+        for uuid, name, _ in named
+    ])  # fmt: skip
+    for part in rows.chunks(named):
+        found = conn.execute(select(run.c.uuid, run.c.id).where(run.c.uuid.in_([uuid for uuid, _, _ in part])))
+        keys = {each.uuid: each.id for each in found}
+        values = [
+            (keys[uuid], key, limits.cut(value, limits.TAG_VALUE)) for uuid, name, tags in part for key, value in {**tags, NAME_TAG: name}.items()
+        ]  # fmt: skip
+        rows.insert(conn, tag, ("run", "key", "value"), values)
+
+
 def start(conn: Connection, uuid: str, time: int) -> None:
     """A scheduled run begins to run."""
     conn.execute(update(run).where(run.c.uuid == uuid).values(status="RUNNING", start_time=time, end_time=None))

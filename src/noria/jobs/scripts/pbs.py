@@ -48,7 +48,7 @@ def told(options: Sequence[Option], given: Mapping[str, Any]) -> dict[str, Any]:
 def _resources(option: Option) -> dict[str, Any]:
     """What one -l asks for; the whole job's of the old form is that of its one node."""
     known: dict[str, Any] = {}
-    for part in option.value.split(",") if not option.value.startswith(("select", "nodes")) else [option.value]:
+    for part in option.value.split(","):
         name, _, value = part.partition("=")
         if name in ("select", "nodes"):
             known |= _chunks(option, value)
@@ -85,7 +85,10 @@ def _resource(option: Option, name: str, value: str) -> dict[str, Any]:
     if name not in makes:
         raise untold(option, MARK)
     field, make = makes[name]
-    return {field: make(value)}
+    made = make(value)
+    if made is None:
+        raise untold(option, MARK)
+    return {field: made}
 
 
 def _variables(option: Option) -> dict[str, str]:

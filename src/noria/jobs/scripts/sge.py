@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,13 +59,13 @@ def told(options: Sequence[Option], given: Mapping[str, Any]) -> dict[str, Any]:
 def _resource(option: Option, part: str, slots: int) -> dict[str, Any]:
     """One of -l, which is asked for each slot."""
     name, _, value = part.partition("=")
-    if name == "h_rt":
+    if name == "h_rt" and seconds(value):
         return {"time": seconds(value)}
-    if name in COMPLEXES["gpu"]:
+    if name in COMPLEXES["gpu"] and re.fullmatch(r"\d+(\.\d+)?", value):
         return {"gpus": round(float(value) * slots)}
     if name in COMPLEXES["mem"] and size(value.upper()):
         return {"mem": size(value.upper()) * slots}
-    if name in COMPLEXES["gpu_type"]:
+    if name in COMPLEXES["gpu_type"] and value:
         return {"gpu_type": value}
     raise untold(option, MARK)
 
