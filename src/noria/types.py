@@ -184,6 +184,17 @@ class Endpoint(Struct, frozen=True):
     pid: int = 0
 
 
+class Code(Struct, frozen=True):
+    """A job's code as it was at submission. file: the packed code. inside: the folder below its root in which the command was given.
+    links: names below its root, and where they lead. commit: of git, "" outside of a repository; dirty: whether files differ from it."""
+
+    file: str
+    inside: str
+    links: dict[str, str]
+    commit: str = ""
+    dirty: bool = False
+
+
 class JobSpec(Struct, frozen=True):
     """What a job is told. Memory in bytes per node, time in seconds, GPUs per node, CPUs per task; 0 is the site's default.
 
@@ -191,7 +202,8 @@ class JobSpec(Struct, frozen=True):
     own scale. `begin` is in milliseconds since 1970, `after` are the ids of jobs that must succeed first, and of the members of
     an array `at_once` may be handed to the scheduler at a time. `raw` are words for the submit command.
     `script` is the text of a job script that has directives of its own, which is run once on the first node; `as_is`: its directives
-    stand in `raw`, so that nothing else is asked for. `site` is what this site calls things (see Dialect.learn).
+    stand in `raw`, so that nothing else is asked for. `site` is what this site calls things (see Dialect.learn). `code`: run in a
+    copy of this, instead of in `cwd`.
     """
 
     command: list[str]
@@ -223,6 +235,7 @@ class JobSpec(Struct, frozen=True):
     script: str = ""
     as_is: bool = False
     site: dict[str, str] = {}
+    code: Code | None = None
 
     @property
     def world_size(self) -> int:

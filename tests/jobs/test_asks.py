@@ -348,6 +348,26 @@ time.sleep(60 if first else 0)
     assert "is COMPLETED: only a job that runs" in noria("requeue", submitted, check=False).stderr
 
 
+def test_a_job_runs_the_code_that_was_there_when_it_was_submitted(
+    noria: Noria, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "train.py").write_text("print('old', open('data.txt').read())")
+    (project / "data.txt").write_text("of data")
+    (project / ".gitignore").write_text("data.txt")
+    for words in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "first"]):
+        subprocess.run(["git", *words], cwd=project, check=True)
+    monkeypatch.chdir(project)
+    submitted = json.loads(noria("submit", "--freeze", "--begin", "2s", "--json", "--", sys.executable, "train.py").stdout)
+    (project / "train.py").write_text("print('new')")
+    noria("wait", submitted["id"])
+    assert noria("logs", submitted["id"]).stdout == "old of data\n"
+    tags = json.loads(noria("runs", "show", submitted["run_id"], "--json").stdout)["data"]["tags"]
+    said = {tag["key"]: tag["value"] for tag in tags}
+    assert len(said["mlflow.source.git.commit"]) == 40 and said["noria.code"].endswith(".tar")
+
+
 # ---- the local queue
 
 

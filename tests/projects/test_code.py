@@ -87,7 +87,7 @@ def test_what_is_more_than_code_is_refused_with_the_cure(
 ) -> None:
     monkeypatch.setattr(code, "BYTES", 10_000)
     (repository / "package/huge.txt").write_text("x" * 20_000)
-    with pytest.raises(Invalid, match=r"too much to freeze.*gitignore, or submit with --no-freeze"):
+    with pytest.raises(Invalid, match=r"too much to freeze.*gitignore, or submit without --freeze"):
         code.freeze(repository, tmp_path / "store")
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain/huge").write_text("x" * 20_000)

@@ -35,6 +35,7 @@ from noria.jobs.submit import folder_of, forget, submit
 from noria.jobs.watch import judge, look
 from noria.plugins import Kind
 from noria.process import Answer
+from noria.projects import code
 from noria.types import ENDED, Job
 from noria.wire import jobs as wire
 
@@ -195,6 +196,8 @@ class Agent:
         dialect, folder = SCHEDULERS.get(name), folder_of(self.home, job.id)
         job = replace(job, spec=replace(job.spec, site={**self._site(name), **job.spec.site}))
         try:
+            if job.spec.code is not None:
+                job = replace(job, spec=replace(job.spec, cwd=str(code.thaw(job.spec.code, folder.path / "code"))))
             scheduler_id = submit(job, folder, dialect, self._job_env(job, folder), self._run)
         except (Unavailable, OSError) as error:
             self._refusing[name] = time.monotonic() + _REFUSED

@@ -14,6 +14,7 @@ from noria import config
 from noria.cli import units
 from noria.errors import Invalid
 from noria.jobs import scripts
+from noria.projects import code
 from noria.types import JobSpec
 
 _RECORDED = ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL",
@@ -79,7 +80,9 @@ def _script(path: str) -> str:
 def _fields(flags: Mapping[str, Any], scheduler: str) -> dict[str, Any]:
     """The flags as fields of a JobSpec."""
     profile = config.profile(scheduler)
-    fields = {name: _READ[name](value) if name in _READ else value for name, value in flags.items()}
+    fields = {name: _READ[name](value) if name in _READ else value for name, value in flags.items() if name != "freeze"}
+    if flags.get("freeze"):
+        fields["code"] = code.freeze(Path.cwd(), config.load().folder / "code")
     if "gpus" in flags:
         fields["gpus"], fields["gpu_type"] = units.gpus(flags["gpus"], profile.gpus)
     return {**fields, "env": environment(flags.get("env", ())), "site": profile.site}

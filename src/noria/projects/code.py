@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from noria import process
 from noria.errors import Invalid, Unavailable
+from noria.types import Code
 
 BYTES, FILES = 64 << 20, 10_000
 """What is more than this is not code. It is read at each submission."""
@@ -34,24 +35,14 @@ class Tree(Struct, frozen=True):
     dirty: bool = False
 
 
-class Frozen(Struct, frozen=True):
-    """file: the packed code. inside: the folder below its root in which the command was given. links: names and where they lead."""
-
-    file: str
-    inside: str
-    links: dict[str, str]
-    commit: str
-    dirty: bool
-
-
-def freeze(folder: Path, store: Path) -> Frozen:
+def freeze(folder: Path, store: Path) -> Code:
     """Keep the code around a folder: its git repository, or the folder itself. Raises Invalid if that is more than code."""
     tree = gather(folder)
     packed = store / f"{_digest(tree)}.tar"
     if not packed.exists():
         _pack(tree, packed)
     inside = os.path.relpath(folder.resolve(), tree.root)
-    return Frozen(str(packed), "" if inside == "." else inside, links(tree), tree.commit, tree.dirty)
+    return Code(str(packed), "" if inside == "." else inside, links(tree), tree.commit, tree.dirty)
 
 
 def gather(folder: Path) -> Tree:
@@ -62,7 +53,7 @@ def gather(folder: Path) -> Tree:
         what = f"{size / 2**20:,.0f} MiB" if size > BYTES else f"{count:,} files"
         cure = "Name what is no code in .gitignore" if tree.commit else "Make it a git repository with a .gitignore"
         raise Invalid(
-            f"{tree.root} has {what}, which is too much to freeze for each job.", f"{cure}, or submit with --no-freeze."
+            f"{tree.root} has {what}, which is too much to freeze for each job.", f"{cure}, or submit without --freeze."
         )
     return tree
 
@@ -148,10 +139,10 @@ def _pack(tree: Tree, packed: Path) -> None:
         os.replace(beside, packed)
     except OSError as error:
         raise Unavailable(f"The code cannot be kept in {packed.parent} ({error.strerror}).",
-                          "Make room there, or submit with --no-freeze.") from None  # fmt: skip
+                          "Make room there, or submit without --freeze.") from None  # fmt: skip
 
 
-def thaw(frozen: Frozen, into: Path) -> Path:
+def thaw(frozen: Code, into: Path) -> Path:
     """Unpack the code into a folder that does not exist yet, with its links; the folder to run in. Again is harmless."""
     inside = into / frozen.inside
     if into.exists():

@@ -90,9 +90,14 @@ def _insert(conn: Connection, user: str, new: Sequence[tuple[str, JobSpec, str, 
 
 
 def _tags(job_id: str, spec: JobSpec, user: str) -> dict[str, str]:
-    return {
+    tags = {
         "noria.job": job_id, "mlflow.user": user, "mlflow.source.name": " ".join(spec.command)[:1000], "mlflow.source.type": "JOB",
     }  # fmt: skip
+    if spec.code is not None:
+        tags["noria.code"] = spec.code.file.rpartition("/")[2] + (" with changes" if spec.code.dirty else "")
+    if spec.code is not None and spec.code.commit:
+        tags["mlflow.source.git.commit"] = spec.code.commit
+    return tags
 
 
 def _ids(conn: Connection, names: list[str]) -> list[str]:
