@@ -246,6 +246,7 @@ class Agent:
         answer = self._run(command([job.scheduler_id for job in jobs]))
         if answer.code != 0:
             self._refusing[about] = time.monotonic() + _REFUSED
+            self._complain(about, f"{verb}: {words(answer)}")
             for job in jobs:
                 self._report(job, wire.Report(job.id, job.state, reason=f"noria {verb} has not worked yet: {words(answer)}"))
             return
