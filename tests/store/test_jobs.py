@@ -63,6 +63,8 @@ def test_an_array_lets_so_many_of_its_members_go_at_once(server: Server) -> None
         server.get(array)
     with pytest.raises(NotFound, match="has no member 7"):
         server.get(f"{array[:6]}_7")
+    with pytest.raises(Invalid, match="a member twice"):
+        server.submit(members=[1, 1])
     assert server.get(f"{array[:6]}_10").spec.env == {"NORIA_TASK_ID": "10"}
 
 

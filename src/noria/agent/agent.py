@@ -50,7 +50,7 @@ _BLIND = 5.0
 """The same where the launcher did not say how much it wrote."""
 _ASK_FIRST, _ASK_MOST = 2.0, 30.0
 _REFUSED = 2.0
-"""Seconds without submissions after one that a scheduler did not take."""
+"""Seconds until a scheduler is asked again for what it did not take."""
 
 
 class Asked(Struct):
@@ -183,8 +183,8 @@ class Agent:
         return process.run(argv, env=self._env)
 
     def _site(self, scheduler: str) -> dict[str, str]:
-        """What this site calls things, asked for once."""
-        if scheduler not in self._sites:
+        """What this site calls things, asked for until it says so."""
+        if not self._sites.get(scheduler):
             self._sites[scheduler] = SCHEDULERS.get(scheduler).learn(self._run)
         return self._sites[scheduler]
 
@@ -245,14 +245,19 @@ class Agent:
             self._cancelled.update(ids)
 
     def _tell(self, scheduler: str, verb: str, jobs: Sequence[Job]) -> None:
-        """Hold or release jobs that wait in the queue, and look at it anew."""
-        if not jobs:
+        """Hold or release jobs that wait in the queue, and look at it anew. What fails is told, and tried again after a while."""
+        about = f"{scheduler} {verb}"
+        if not jobs or time.monotonic() < self._refusing.get(about, 0.0):
             return
         dialect = SCHEDULERS.get(scheduler)
         command = dialect.hold if verb == "hold" else dialect.release
         answer = self._run(command([job.scheduler_id for job in jobs]))
         if answer.code != 0:
-            self._complain(f"{scheduler} {verb}", f"{verb}: {words(answer)}")
+            self._refusing[about] = time.monotonic() + _REFUSED
+            self._complain(about, f"{verb}: {words(answer)}")
+            for job in jobs:
+                self._report(job, wire.Report(job.id, job.state, reason=f"noria {verb} has not worked yet: {words(answer)}"))
+            return
         for job in jobs:
             self._report(job, wire.Report(job.id, job.state, done=verb))
         self._asked[scheduler] = Asked()

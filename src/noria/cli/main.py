@@ -25,6 +25,10 @@ _INSTEAD = {
     "import": "noria runs import SOURCE",
     "export": "noria runs export TARGET",
     "help": "noria --help",
+    **dict.fromkeys(("sbatch", "srun", "qsub", "batch"), "noria submit -- python train.py, or noria submit train.sbatch"),
+    **dict.fromkeys(("squeue", "qstat", "jobs", "status"), "noria ps"),
+    **dict.fromkeys(("scancel", "qdel", "kill", "stop"), "noria cancel JOB"),
+    **dict.fromkeys(("sinfo", "pbsnodes", "qhost"), "noria nodes, or noria queues"),
 }
 
 

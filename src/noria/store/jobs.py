@@ -36,6 +36,8 @@ def submit(conn: Connection, request: wire.Submit) -> wire.Got:
         raise Invalid("There is no command to run.", "Write it after --, as in: noria submit -- python train.py")
     if len(request.members) > _MEMBERS:
         raise Invalid(f"--array has {len(request.members)} members, and at most {_MEMBERS} are taken at once.", "Split it up.")
+    if len({*request.members}) < len(request.members):
+        raise Invalid("--array has a member twice.", "Write each number once.")
     spec = msgspec.structs.replace(request.spec, after=_ids(conn, request.spec.after))
     stands = _standing(conn, stem, spec)
     if stands[0] == _NEVER:
@@ -68,24 +70,9 @@ def _insert(conn: Connection, user: str, new: Sequence[tuple[str, JobSpec, str, 
     columns = ("id", "run_id", "spec", "scheduler", "state", "user", "created", "folder", "scheduler_id", "tries", "reason", "agent",
                "claimed", "hold")  # fmt: skip
     values = [
-        (
-            job_id,
-            run_ids[job_id],
-            msgspec.json.encode(spec),
-            spec.scheduler,
-            "QUEUED",
-            user,
-            now(),
-            "",
-            "",
-            0,
-            reason,
-            "",
-            0,
-            hold,
-        )
+        (job_id, run_ids[job_id], msgspec.json.encode(spec), spec.scheduler, "QUEUED", user, now(), "", "", 0, reason, "", 0, hold)
         for job_id, spec, hold, reason in new
-    ]
+    ]  # fmt: skip
     rows_.insert(conn, job, columns, values)
 
 
