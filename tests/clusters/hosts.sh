@@ -47,6 +47,10 @@ machine() { # NAME...: a network and a host name for each; this shell is "login"
     ip -n "$name" addr add "10.77.0.$last/24" dev eth0
     ip -n "$name" link set eth0 up
     ip -n "$name" link set lo up
+    # As on many machines, another network with the same address everywhere, which leads nowhere.
+    ip -n "$name" link add docker0 type bridge
+    ip -n "$name" addr add 172.17.0.1/16 dev docker0
+    ip -n "$name" link set docker0 up
   done
 }
 

@@ -201,6 +201,13 @@ def finished(cluster: Cluster, frameworks: dict[str, Any], name: str) -> Any:
 
 
 @several_nodes
+def test_nodes_meet_by_the_network_that_leads_to_each_other(cluster: Cluster) -> None:
+    job = cluster.submit(*cluster.over(2, 1), "--", "sh", "-c", 'echo "$GLOO_SOCKET_IFNAME" "$NCCL_SOCKET_IFNAME"')
+    cluster.ended(job)
+    assert cluster.logs(job) == "[0] eth0 =eth0\n[1] eth0 =eth0\n"
+
+
+@several_nodes
 def test_an_mpi4py_program(cluster: Cluster, frameworks: dict[str, Any]) -> None:
     require("openmpi", which("mpirun"), "install the package openmpi-bin")
     job = finished(cluster, frameworks, "mpi4py")

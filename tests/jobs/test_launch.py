@@ -16,7 +16,7 @@ from hypothesis import strategies as some
 from noria.jobs.dialect import Placement
 from noria.jobs.folder import Folder
 from noria.jobs.frameworks import fixed, port, usual
-from noria.jobs.machine import interfaces, shares
+from noria.jobs.machine import interfaces, network, shares
 from noria.types import Job, JobSpec
 
 Noria = Callable[..., subprocess.CompletedProcess[str]]
@@ -78,6 +78,7 @@ def test_tasks_stay_on_a_socket_of_their_own() -> None:
 def test_no_interface_is_named_for_a_node_that_nobody_knows() -> None:
     assert interfaces("no-such-node.invalid") == {}
     assert interfaces("127.0.0.1")["GLOO_SOCKET_IFNAME"] == "lo"
+    assert (network("127.0.0.1"), network("no-such-node.invalid")) == ("127.0.0.0/8", "")
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="this machine has one CPU")

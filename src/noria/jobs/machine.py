@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-_SIOCGIFADDR = 0x8915
+_SIOCGIFADDR, _SIOCGIFNETMASK = 0x8915, 0x891B
 
 
 def shares(allowed: Sequence[int], tasks: int, cpus: int, place: Callable[[int], tuple[int, ...]]) -> list[list[int]]:
@@ -74,11 +74,28 @@ def interfaces(peer: str) -> dict[str, str]:
     return chosen
 
 
+def network(peer: str) -> str:
+    """The network that leads to another node, such as 10.77.0.0/24: interfaces may be named otherwise there. "" if that is not known."""
+    from ipaddress import ip_network  # MPI alone needs it.
+
+    name = interfaces(peer).get("GLOO_SOCKET_IFNAME", "")
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            found = (_asked(probe.fileno(), question, name) for question in (_SIOCGIFADDR, _SIOCGIFNETMASK))
+            return str(ip_network("/".join(found), strict=False)) if name else ""
+    except OSError:
+        return ""
+
+
 def _addresses(descriptor: int) -> Iterator[tuple[str, str]]:
-    """Name and IPv4 address of each interface that has one (Linux: netdevice(7))."""
+    """Name and IPv4 address of each interface that has one."""
     for _, name in socket.if_nameindex():
         try:
-            answer = fcntl.ioctl(descriptor, _SIOCGIFADDR, struct.pack("256s", name.encode()))
+            yield name, _asked(descriptor, _SIOCGIFADDR, name)
         except OSError:
             continue
-        yield name, socket.inet_ntoa(answer[20:24])
+
+
+def _asked(descriptor: int, question: int, name: str) -> str:
+    """An address of an interface (Linux: netdevice(7))."""
+    return socket.inet_ntoa(fcntl.ioctl(descriptor, question, struct.pack("256s", name.encode()))[20:24])

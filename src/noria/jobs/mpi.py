@@ -14,6 +14,7 @@ from noria.jobs.dialect import Placement
 from noria.jobs.folder import Folder, Order
 from noria.jobs.frameworks import first, port
 from noria.jobs.launch import Launcher
+from noria.jobs.machine import network
 from noria.jobs.remote import orders
 from noria.types import Job
 
@@ -46,9 +47,15 @@ class Mpi(Launcher):
         self.folder.write("remote.sh", f'#!/bin/sh\nexec {start} "$@"\n', 0o700)
 
     def _environment(self) -> dict[str, str]:
-        return self.environment(settings(self.folder), {
+        return self.environment({**settings(self.folder), **self._way()}, {
             "MASTER_ADDR": first(self.placement), "MASTER_PORT": str(port(self.job, self.attempt)),
         })  # fmt: skip
+
+    def _way(self) -> dict[str, str]:
+        """The network that leads to the other nodes: Open MPI tries all that there are, and hangs in one that leads nowhere."""
+        there = network(self.placement.nodes[self.placement.node_rank == 0]) if len(self.placement.nodes) > 1 else ""
+        names = ("OMPI_MCA_btl_tcp_if_include", "OMPI_MCA_oob_tcp_if_include")
+        return {name: there for name in names if there and name not in os.environ}
 
     def _processes(self) -> list[process.Popen[bytes]]:
         return [*super()._processes(), *self._obeyed.values()]
