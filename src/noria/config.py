@@ -67,8 +67,11 @@ class Profile(Struct, frozen=True):
 
 
 def profile(name: str, env: Mapping[str, str] = os.environ) -> Profile:
-    """The profile of a cluster; ./noria.toml goes before the user's file, table by table."""
+    """The profile of a cluster: ./noria.toml goes before the user's file, and that before what `noria cluster probe` has learned."""
     merged: dict[object, object] = {}
+    learned = learned_of(name, load(env=env).folder)
+    if learned.exists():
+        merged |= msgspec.json.decode(learned.read_bytes(), type=dict)
     for layer in _files(env):
         profiles = layer.get("profiles", {})
         found = profiles.get(name, {}) if isinstance(profiles, dict) else {}
@@ -77,6 +80,11 @@ def profile(name: str, env: Mapping[str, str] = os.environ) -> Profile:
         return msgspec.convert(merged, Profile)
     except msgspec.ValidationError as error:
         raise Invalid(f"[profiles.{name}] in noria.toml is wrong: {error}.", "Mend that line.") from None
+
+
+def learned_of(name: str, folder: Path) -> Path:
+    """Where the profile is kept that was learned by probing."""
+    return folder / "profiles" / f"{name}.json"
 
 
 def _files(env: Mapping[str, str]) -> list[dict[str, object]]:

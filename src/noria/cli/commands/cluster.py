@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,7 +10,12 @@ from noria.cli.group import Group
 from noria.cli.show import json_option
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from noria.config import Profile
     from noria.hardware.network import Report
+    from noria.hardware.site import Site
+    from noria.types import Job
 
 
 @click.group(cls=Group)
@@ -28,39 +33,122 @@ def network(scheduler: str, nodes: int, limit: str, as_json: bool) -> None:
 
     Submits a job with one task on each node: messages of each size between each two of them, an all-reduce over all (with torch), and how MTU, TCP and InfiniBand are set.
     """
-    import sys
-    from pathlib import Path
-
     from noria.cli import show
-    from noria.cli.asks import asked
-    from noria.cli.commands.submit import submit
-    from noria.cli.commands.wait import wait
-    from noria.cli.local import connect
-    from noria.errors import Unavailable
     from noria.hardware.network import read
-    from noria.jobs.folder import Folder
-    from noria.jobs.launch import SCHEDULERS
 
     # On this machine the tasks are neighbours, which tells what the software costs.
     size = {"tasks_per_node": nodes} if scheduler == "local" else {"nodes": nodes}
-    wanted = asked((sys.executable, "-m", "noria.hardware.network"), scheduler, {"name": "network", "time": limit, **size}, "")
-    SCHEDULERS.get(scheduler).check(wanted.spec)
-    server = connect()
-    job = submit(server, wanted)
-    click.echo(f"noria: job {job.id[:8]} waits for {nodes} nodes; Ctrl-C leaves it in the queue", err=True)
-    (ended,) = wait(server, job.id)
-    log = Folder(Path(ended.folder)).logs / "rank0.log"
-    report = read(log.read_text(errors="replace")) if ended.exit_code == 0 and log.exists() else None
+    job, said = _asked("noria.hardware.network", scheduler, {"name": "network", "time": limit, **size})
+    report = read(said)
     if report is None:
-        raise Unavailable(
-            f"The job measured nothing: {ended.reason or 'its log is empty'}", f"`noria logs {ended.id[:8]}` shows more."
-        )
+        raise _nothing(job)
     if as_json:
         from noria.hardware.network import advise
 
         show.as_json({"report": report, "advice": advise(report)})
     else:
         _print(report)
+
+
+@command.command("probe")
+@click.option("--on", "scheduler", default="local", show_default=True, help="Where: slurm, pbs, sge, or this machine.")
+@click.option("--queue", help="The queue whose nodes are looked at.")
+@click.option("--gpus", help="GPUs to ask for, such as 1 or a100:1; else none are seen.")
+@click.option("--time", "limit", default="10m", show_default=True, help="Time limit of the job.")
+@json_option
+def probe(scheduler: str, queue: str | None, gpus: str | None, limit: str, as_json: bool) -> None:
+    """Look at a cluster once, from inside of a job, and keep what is learned.
+
+    What the scheduler calls things and how large its GPUs are, submissions know from then on; [profiles.NAME] in noria.toml goes before it. The rest is for people: storage, imports, limits, MPI, and whether nodes reach the internet.
+    """
+    from noria import config, process
+    from noria.cli import show
+    from noria.cli.local import connect
+    from noria.hardware.site import read
+    from noria.jobs.launch import SCHEDULERS
+
+    dialect = SCHEDULERS.get(scheduler)
+    connect()  # So that there is a home, which the job looks at.
+    home = config.load().folder
+    flags = {"name": "probe", "time": limit, **({"queue": queue} if queue else {}), **({"gpus": gpus} if gpus else {})}
+    job, said = _asked("noria.hardware.site", scheduler, flags, str(home))
+    seen = read(said)
+    if seen is None:
+        raise _nothing(job)
+    nodes = dialect.nodes(process.run(dialect.NODES))
+    types = {kind for node in nodes if node.name == seen.host or len(nodes) == 1 for kind in node.gpu_types}
+    memory = {kind: f"{seen.gpus[0].memory // 2**20}MB" for kind in types if seen.gpus and len(types) == 1}
+    profile = config.Profile(memory, {name: value for name, value in dialect.learn(process.run).items() if value})
+    kept = config.learned_of(scheduler, home)
+    _keep(kept, profile)
+    if as_json:
+        show.as_json({"site": seen, "profile": profile, "kept": str(kept)})
+        return
+    _show(seen)
+    click.echo(f"noria: kept in {kept}", err=True)
+
+
+def _keep(path: Path, profile: Profile) -> None:
+    import os
+
+    import msgspec
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_bytes(msgspec.json.format(msgspec.json.encode(profile), indent=2))
+    os.replace(beside, path)
+
+
+def _show(site: Site) -> None:
+    from noria.cli import show
+
+    gpus = ", ".join(f"{gpu.name} ({gpu.memory / 2**30:.0f} GiB)" for gpu in site.gpus) or "none seen"
+    rows = [
+        ("node", f"{site.host}: {site.cpus} CPUs, {site.memory / 2**30:.0f} GiB, Python {site.python}"),
+        ("GPUs", gpus),
+        ("MPI by srun", ", ".join(site.mpi) or "none"),
+        ("modules", "yes" if site.modules else "no"),
+        ("containers", ", ".join(site.containers) or "none"),
+        ("internet", "reached from nodes" if site.outside else f"not reached ({site.why})"),
+        *((f"import {each.module}", "cannot" if each.seconds is None else f"{each.seconds:.2f} s") for each in site.imports),
+        *((f"limit of {name}", value) for name, value in site.limits.items()),
+    ]
+    show.table(("WHAT", "IS"), rows, "")
+    click.echo()
+    show.table(
+        ("FOLDER", "KIND", "FREE", "WRITE", "READ", "SMALL FILES"),
+        [(each.path, each.kind, f"{each.free / 2**30:,.0f} GiB", _speed(each.write), _speed(each.read), f"{each.files:,.0f}/s")
+         for each in site.storage],
+        "",
+    )  # fmt: skip
+
+
+def _asked(module: str, scheduler: str, flags: dict[str, Any], *words: str) -> tuple[Job, str]:
+    """A job that runs a module of ours, once it has ended, and what its first task printed."""
+    import sys
+    from pathlib import Path
+
+    from noria.cli.asks import asked
+    from noria.cli.commands.submit import submit
+    from noria.cli.commands.wait import wait
+    from noria.cli.local import connect
+    from noria.jobs.folder import Folder
+    from noria.jobs.launch import SCHEDULERS
+
+    wanted = asked((sys.executable, "-m", module, *words), scheduler, flags, "")
+    SCHEDULERS.get(scheduler).check(wanted.spec)
+    server = connect()
+    job = submit(server, wanted)
+    click.echo(f"noria: job {job.id[:8]} measures; Ctrl-C leaves it in the queue", err=True)
+    (ended,) = wait(server, job.id)
+    log = Folder(Path(ended.folder)).logs / "rank0.log"
+    return ended, log.read_text(errors="replace") if ended.folder and ended.exit_code == 0 and log.exists() else ""
+
+
+def _nothing(job: Job) -> Exception:
+    from noria.errors import Unavailable
+
+    return Unavailable(f"The job measured nothing: {job.reason or 'its log is empty'}", f"`noria logs {job.id[:8]}` shows more.")
 
 
 def _print(report: Report) -> None:
