@@ -206,6 +206,8 @@ def emulated(on: str, kind: type[Emulated], home: Path) -> Iterator[Emulated]:
         "--mount-proc",
         "--propagation=private",
     ]
+    allowed = subprocess.run([*alone, "true"], stderr=subprocess.DEVNULL).returncode == 0
+    require(on, allowed, "this machine allows no namespaces, which a cluster on one machine needs")
     readable = sorted({str(REPOSITORY), sys.prefix, sys.base_prefix})
     log = home.parent / f"{on}.log"
     with log.open("wb") as errors:
