@@ -10,7 +10,6 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
 from typing import Protocol
 
 from msgspec import Struct
@@ -244,13 +243,13 @@ def slots(spec: JobSpec) -> int:
 
 def per_slot(spec: JobSpec) -> str:
     """GPUs of one slot as a decimal, which must be exact: three times 0.333 GPUs are not one."""
-    share = Decimal(spec.gpus) / slots(spec)
-    if share * slots(spec) != spec.gpus or -int(share.normalize().as_tuple().exponent) > 6:
+    millionths, rest = divmod(spec.gpus * 10**6, slots(spec))
+    if rest:
         raise Invalid(
             f"--gpus {spec.gpus} does not divide among {slots(spec)} slots, and Grid Engine counts GPUs per slot.",
             "Choose --cpus so that --tasks-per-node times --cpus is a multiple of --gpus, or 1, 2, 4, 5, 8, 10 or 16.",
         )
-    return f"{share.normalize():f}"
+    return f"{millionths // 10**6}.{millionths % 10**6:06}".rstrip("0").removesuffix(".")
 
 
 def requirements(spec: JobSpec) -> list[tuple[str, str]]:
