@@ -32,6 +32,8 @@ class Cluster:
     """Nodes that a job may ask for."""
     is_real = True
     """Whether it is more than a sandbox."""
+    script_of_its_own = ""
+    """A job script with directives, which prints the name of the node from each of four tasks on two nodes."""
     refused: tuple[Sequence[str], str] = ((), "")
     """Options with which the scheduler itself refuses a job, and of what it says then."""
 
@@ -80,12 +82,13 @@ class Cluster:
             found = [known[each] for each in ids]
             return found if all(each["state"] in ENDED for each in found) else []
 
-        return self._until(all_ended, ids, seconds)  # type: ignore[no-any-return]
+        return self.until(all_ended, ids, seconds)  # type: ignore[no-any-return]
 
     def reaches(self, state: str, *ids: str, seconds: float = 40) -> None:
-        self._until(lambda: all(self.jobs()[each]["state"] == state for each in ids), ids, seconds)
+        self.until(lambda: all(self.jobs()[each]["state"] == state for each in ids), ids, seconds)
 
-    def _until(self, true: Callable[[], Any], ids: Sequence[str], seconds: float) -> Any:
+    def until(self, true: Callable[[], Any], ids: Sequence[str], seconds: float = 40) -> Any:
+        """What `true` returned when it first was; a failure shows these jobs."""
         limit = time.monotonic() + seconds
         while not (found := true()):
             assert time.monotonic() < limit, "\n".join(f"{self.jobs()[each]}\n{self.printed(each)}" for each in ids)
@@ -136,6 +139,7 @@ class Slurm(Emulated):
     """Four nodes, n1 to n4."""
 
     nodes, script = 4, "slurm.sh"
+    script_of_its_own = "#!/bin/bash\n#SBATCH --nodes=2 --ntasks-per-node=2\nsrun hostname\n"
     programs = ("slurmctld", "slurmd", "slurmdbd", "sbatch", "munged", "mariadbd")
     refused = (("--queue", "nosuch"), "invalid partition specified: nosuch")
 
@@ -147,6 +151,10 @@ class GridEngine(Emulated):
     """Two nodes, sge1 and sge2, and parallel environments of which each gives a number of slots on each node."""
 
     nodes, script = 2, "sge.sh"
+    script_of_its_own = """#!/bin/bash
+#$ -pe per2 4
+for host in $(cut -d' ' -f1 "$PE_HOSTFILE"); do qrsh -inherit "$host" hostname; qrsh -inherit "$host" hostname; done
+"""
     programs = ("sge_qmaster", "sge_execd", "qsub")
     refused = (("--queue", "nosuch"), 'unknown queue "nosuch"')
     site = {"SGE_ROOT": "/var/lib/gridengine", "SGE_CELL": "default"}

@@ -277,7 +277,10 @@ raise SystemExit(7 if number == "3" else 0)
     array = submit(noria, "--array", "1-5%1", "--name", "sweep", code=code)
     assert " 5 QUEUED" in noria("ps").stdout or "QUEUED" in noria("ps").stdout
     done = noria("wait", array, check=False)
-    assert done.returncode == 7 and done.stderr == f"noria: job {array[:8]}_3 failed: rank 0 ended with exit code 7\n"
+    assert (
+        done.returncode == 7
+        and done.stderr == f"noria: job {array[:8]}_3 failed: rank 0 ended with exit code 7, after saying: 3 1\n"
+    )
     assert [noria("logs", f"{array[:6]}_{number}").stdout for number in (1, 3)] == ["1 1\n", "3 1\n"]
     members = json.loads(noria("ps", "--json", array).stdout)["jobs"]
     assert [(each["id"], each["exit_code"]) for each in members] == [(f"{array}_{n}", 7 if n == 3 else 0) for n in range(1, 6)]

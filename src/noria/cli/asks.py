@@ -13,7 +13,7 @@ from msgspec import Struct
 from noria import config
 from noria.cli import units
 from noria.errors import Invalid
-from noria.jobs import scripts
+from noria.jobs import launch, scripts
 from noria.projects import code
 from noria.types import JobSpec
 
@@ -85,7 +85,8 @@ def _fields(flags: Mapping[str, Any], scheduler: str) -> dict[str, Any]:
         fields["code"] = code.freeze(Path.cwd(), config.load().folder / "code")
     if "gpus" in flags:
         fields["gpus"], fields["gpu_type"] = units.gpus(flags["gpus"], profile.gpus)
-    return {**fields, "env": environment(flags.get("env", ())), "site": profile.site}
+    launcher = {launch.KIND: fields.pop("launcher")} if "launcher" in fields else {}
+    return {**fields, "env": {**environment(flags.get("env", ())), **launcher}, "site": profile.site}
 
 
 def _raw(texts: Sequence[str]) -> list[str]:

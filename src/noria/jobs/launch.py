@@ -147,12 +147,17 @@ class Launcher:
         spec, allowed = self.job.spec, sorted(os.sched_getaffinity(0))
         parts = shares(allowed, spec.tasks_per_node, spec.cpus, place)
         for local in range(spec.tasks_per_node):
-            env = self.environment(
-                usual(self.job, self.placement, self.attempt, local),
-                fixed(self.job, self.placement, self.attempt, local, os.environ),
-            )
+            env = self.environment(*self._said(local))
             with bound(parts[local] if parts else ()):
                 self._launch(self.placement.node_rank * spec.tasks_per_node + local, spec.command, env)
+
+    def _said(self, local: int) -> tuple[dict[str, str], dict[str, str]]:
+        """What a task is told; a script starts what belongs together itself, and hears only what its scheduler says."""
+        spec = self.job.spec
+        if spec.script:
+            return {} if spec.as_is else {"OMP_NUM_THREADS": str(spec.cpus)}, {}
+        where = self.job, self.placement, self.attempt, local
+        return usual(*where), fixed(*where, os.environ)
 
     def _launch(self, rank: int, command: Sequence[str], env: Mapping[str, str]) -> None:
         log = self.folder.logs / f"rank{rank}.log"

@@ -41,20 +41,13 @@ def rendered(job: Job, folder: Folder, dialect: Dialect) -> tuple[str, list[str]
 
 
 def launched(job: Job, folder: Folder) -> Job:
-    """The job as its launcher sees it: a script with directives of its own is one task, and starts what belongs together itself.
-
-    What the launcher tells tasks about each other is taken away again: what a script starts must not believe that it is rank 0 of 1.
-    """
+    """The job as its launcher sees it: a script with directives of its own is one task, and starts what belongs together itself."""
     if not job.spec.script:
         return job
     first = job.spec.script.partition("\n")[0]
     shell = shlex.split(first[2:]) if first.startswith("#!") else ["/bin/bash"]
-    without = [word for name in (*_RANKS, *(["OMP_NUM_THREADS"] if job.spec.as_is else [])) for word in ("-u", name)]
-    command = ["env", *without, *shell, str(_frozen(folder)), *job.spec.command[1:]]
+    command = [*shell, str(_frozen(folder)), *job.spec.command[1:]]
     return replace(job, spec=replace(job.spec, command=command, nodes=1, tasks_per_node=1))
-
-
-_RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 def _frozen(folder: Folder) -> Path:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     "--max-restarts", default=0, type=click.IntRange(0), show_default=True, help="Start again so often when a task dies."
 )
 @click.option("--env", multiple=True, metavar="NAME[=VALUE]", help="Pass a variable to the job; repeat.")
+@click.option("--launcher", type=click.Choice(["mpi"]), help="Start the tasks by mpirun, for programs that speak MPI.")
 @click.option("--freeze", is_flag=True, help="Run in a copy of the code as it is now, with what is not committed.")
 @click.option("--dry-run", is_flag=True, help="Print the script and the command that submits it, and submit nothing.")
 @json_option
