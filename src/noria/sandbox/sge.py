@@ -165,6 +165,8 @@ def qstat(box: Box, argv: list[str]) -> int:
     jobs = box.look().jobs
     if "-j" in argv:
         return _one(jobs, argv[argv.index("-j") + 1])
+    if "-g" in argv:
+        return _queues(box)
     user = argv[argv.index("-u") + 1] if "-u" in argv else process.whoami()
     shown = [job for job in jobs if job.state in OPEN and user in (job.user, "*")]
     if "-xml" not in argv:
@@ -187,6 +189,22 @@ def qstat(box: Box, argv: list[str]) -> int:
         for job, tasks in _folded([job for job in shown if job.state == state]):
             print(_listed(job, tasks, jobs))
         print(f"  </{tag}>")
+    print("</job_info>")
+    return 0
+
+
+def _queues(box: Box) -> int:
+    content = box.look()
+    total, used = (
+        sum(node.cpus for node in content.nodes),
+        sum(job.ask.cpus * len(job.hosts) for job in content.jobs if job.state == "RUNNING"),
+    )
+    print("<?xml version='1.0'?>\n<job_info>")
+    for queue in QUEUES:
+        rows = {"name": queue, "load": "0.10", "used": used if queue == QUEUES[0] else 0, "resv": 0, "available": total - used, "total": total,
+                "temp_disabled": 0, "manual_intervention": 0}  # fmt: skip
+        inside = "".join(f"    <{name}>{value}</{name}>\n" for name, value in rows.items())
+        print(f"  <cluster_queue_summary>\n{inside}  </cluster_queue_summary>")
     print("</job_info>")
     return 0
 
@@ -348,6 +366,19 @@ def qhost(box: Box, argv: list[str]) -> int:
                 print(f"   <hostvalue name='{name}'>{value}</hostvalue>")
             for name, value in free.items() if "-F" in argv else ():
                 print(f"   <resourcevalue name='{name}' dominance='hc'>{value:.6f}</resourcevalue>")
+            taken = node.cpus - free["slots"]
+            for queue in QUEUES if "-q" in argv else ():
+                shown = {
+                    "qtype_string": "BIP",
+                    "slots_used": taken if queue == QUEUES[0] else 0,
+                    "slots": node.cpus,
+                    "slots_resv": 0,
+                    "state_string": "",
+                }
+                print(f"   <queue name='{queue}'>")
+                for name, value in shown.items():
+                    print(f"     <queuevalue qname='{queue}' name='{name}'>{value}</queuevalue>")
+                print("   </queue>")
             print(" </host>")
         else:
             print(

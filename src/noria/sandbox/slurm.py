@@ -278,7 +278,7 @@ def scancel(box: Box, argv: list[str]) -> int:
 
 
 def scontrol(box: Box, argv: list[str]) -> int:
-    verb, rest = argv[0], [word for word in argv[1:] if word not in ("-o", "--oneliner")]
+    verb, *rest = [word for word in argv if word not in ("-o", "-d", "--oneliner", "--details")]
     if verb == "show" and rest[0] == "hostnames":
         print("\n".join(expand(rest[1] if len(rest) > 1 else os.environ.get("SLURM_JOB_NODELIST", ""))))
     elif verb == "show" and rest[0].startswith("node"):
@@ -304,7 +304,7 @@ def _show_nodes(box: Box) -> None:
         cpus, mem, gpus = (sum(getattr(job.ask, name) for job in there) for name in ("cpus", "mem", "gpus"))
         state = "IDLE" if not there else "ALLOCATED" if cpus >= node.cpus else "MIXED"
         print(f"NodeName={node.name} Arch=x86_64 CoresPerSocket=1 CPUAlloc={cpus} CPUTot={node.cpus} CPULoad=0.10 AvailableFeatures=sandbox "
-              f"ActiveFeatures=sandbox Gres=gpu:{node.gpus} NodeAddr=127.0.0.1 NodeHostName={node.name} Version=22.05.8 OS=Linux "
+              f"ActiveFeatures=sandbox Gres=gpu:{node.gpus} GresUsed=gpu:{gpus}(IDX:N/A) NodeAddr=127.0.0.1 NodeHostName={node.name} Version=22.05.8 OS=Linux "
               f"RealMemory={node.mem} AllocMem={mem} FreeMem={node.mem - mem} Sockets={node.cpus} Boards=1 State={state} ThreadsPerCore=1 "
               f"TmpDisk=0 Weight=1 Partitions=low,high CfgTRES=cpu={node.cpus},mem={node.mem}M,billing={node.cpus},gres/gpu={node.gpus} "
               f"AllocTRES=cpu={cpus},mem={mem}M,gres/gpu={gpus}")  # fmt: skip
@@ -320,9 +320,11 @@ def sinfo(box: Box, argv: list[str]) -> int:
     for short, name in (("-o", "format"), ("-p", "partition"), ("-t", "states"), ("-O", "Format")):
         parser.add_argument(short, f"--{name}", default="")
     given = parser.parse_args(argv)
-    nodes = box.look().nodes
+    content = box.look()
+    nodes, busy = content.nodes, [job for job in content.jobs if job.state == "RUNNING"]
     heads = {"P": "PARTITION", "a": "AVAIL", "l": "TIMELIMIT", "D": "NODES", "t": "STATE", "T": "STATE", "N": "NODELIST", "c": "CPUS",
-             "m": "MEMORY", "G": "GRES", "f": "AVAIL_FEATURES", "R": "PARTITION", "L": "DEFAULTTIME", "n": "HOSTNAMES", "F": "NODES(A/I/O/T)"}  # fmt: skip
+             "m": "MEMORY", "G": "GRES", "f": "AVAIL_FEATURES", "R": "PARTITION", "L": "DEFAULTTIME", "n": "HOSTNAMES", "F": "NODES(A/I/O/T)",
+             "C": "CPUS(A/I/O/T)"}  # fmt: skip
     form = given.format or "%.9P %.5a %.10l %.6D %.6t %N"
     if not given.noheader:
         print(_line(form, heads))
@@ -330,9 +332,12 @@ def sinfo(box: Box, argv: list[str]) -> int:
         if given.partition and given.partition != partition.rstrip("*"):
             continue
         for group in [[node] for node in nodes] if given.Node else [nodes]:
+            used = {node.name: sum(job.ask.cpus for job in busy if node.name in job.hosts) for node in group}
+            nodes_used, cpus_used, cpus = sum(map(bool, used.values())), sum(used.values()), sum(node.cpus for node in group)
             said = {"P": partition, "R": partition.rstrip("*"), "a": "up", "l": limit, "L": "10:00", "D": str(len(group)), "t": "idle", "T": "idle",
                     "N": fold([node.name for node in group]), "n": group[0].name, "c": str(group[0].cpus), "m": str(group[0].mem),
-                    "G": f"gpu:{group[0].gpus}", "f": "sandbox", "F": f"0/{len(group)}/0/{len(group)}"}  # fmt: skip
+                    "G": f"gpu:{group[0].gpus}", "f": "sandbox", "F": f"{nodes_used}/{len(group) - nodes_used}/0/{len(group)}",
+                    "C": f"{cpus_used}/{cpus - cpus_used}/0/{cpus}"}  # fmt: skip
             print(_line(form, said))
     return 0
 

@@ -240,11 +240,16 @@ def release(ids: Sequence[str]) -> list[str]:
 
 
 def queues(answer: Answer) -> list[Queue]:
-    found = []
-    for line in usable(answer, "Slurm").splitlines():
-        name, up, limit, nodes, cpus = line.split("|")
-        (_, free_nodes, _, all_nodes), (_, free_cpus, _, all_cpus) = (_counts(nodes), _counts(cpus))
-        found.append(Queue(name.rstrip("*"), up, name.endswith("*"), seconds(limit), all_nodes, free_nodes, all_cpus, free_cpus))
+    found, text = [], usable(answer, "Slurm")
+    try:
+        for line in text.splitlines():
+            name, up, limit, nodes, cpus = line.split("|")
+            (_, free_nodes, _, all_nodes), (_, free_cpus, _, all_cpus) = (_counts(nodes), _counts(cpus))
+            found.append(
+                Queue(name.rstrip("*"), up, name.endswith("*"), seconds(limit), all_nodes, free_nodes, all_cpus, free_cpus)
+            )
+    except ValueError:
+        raise Unavailable(f"Slurm's list of partitions cannot be read: {text[:200]!r}.") from None
     return found
 
 
