@@ -71,7 +71,8 @@ def fork(work: Callable[[], int], *, log: Path, env: Mapping[str, str], cwd: str
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # Locks too, which would be held for as long as this lives.
         os.environ.clear()
         os.environ.update(env)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         code = work()
     except BaseException:
