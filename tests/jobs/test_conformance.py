@@ -205,13 +205,6 @@ def test_a_job_is_requeued(cluster: Cluster) -> None:
     assert ended["state"] == "COMPLETED" and cluster.logs(job).count("up") == 2
 
 
-def test_a_site_names_its_queues_and_nodes(cluster: Cluster) -> None:
-    queues = json.loads(cluster.noria("queues", "--on", cluster.on, "--json").stdout)["queues"]
-    nodes = json.loads(cluster.noria("nodes", "--on", cluster.on, "--json").stdout)["nodes"]
-    assert queues and all((each["free_cpus"] or 0) <= (each["cpus"] or 0) for each in queues)
-    assert len(nodes) == cluster.nodes and all(each["cpus"] and each["mem"] for each in nodes)
-
-
 def test_fifty_jobs_at_once(cluster: Cluster) -> None:
     ids = json.loads(cluster.run(sys.executable, "-c", FIFTY, cluster.on).stdout)
     ended = cluster.ended(*ids, seconds=100)

@@ -107,7 +107,8 @@ def test_the_end_of_each_task_is_kept(noria: Noria) -> None:
     (found,) = [each for each in json.loads(noria("ps", "--json").stdout)["jobs"] if each["id"] == job]
     (node,) = Folder(Path(found["folder"])).nodes()
     assert node.ranks[1].last == ["one", "two", "three"] and node.ranks[1].code == 1
-    assert all(rank.peak is not None and 200 << 20 < rank.peak < 500 << 20 for rank in node.ranks)
+    assert node.ranks[0].peak is not None  # It may have been ended before it had its memory.
+    assert node.ranks[1].peak is not None and 200 << 20 < node.ranks[1].peak < 500 << 20
 
 
 @pytest.mark.parametrize("job", ["nope:1", "nope:first"])
