@@ -1,6 +1,6 @@
 """The loop: data order, augmentation, data parallelism, checkpoints. torch lives here and is imported with the first use.
 
-from noria.train import adamw, build, classification, fit
+from noria.train import Trainer, adamw, build
 """
 
 from __future__ import annotations
@@ -13,22 +13,39 @@ if TYPE_CHECKING:
     from noria.train.augment import Jitter as Jitter
     from noria.train.data import Arrays as Arrays
     from noria.train.data import Batch as Batch
+    from noria.train.data import Mapped as Mapped
+    from noria.train.data import Source as Source
     from noria.train.distributed import World as World
-    from noria.train.recipes import adamw as adamw
-    from noria.train.recipes import classification as classification
-    from noria.train.recipes import one_cycle as one_cycle
-    from noria.train.trainer import Plan as Plan
+    from noria.train.dropout import Dropout as Dropout
+    from noria.train.finders import find_lr as find_lr
+    from noria.train.finders import find_micro as find_micro
+    from noria.train.optimizers import adamw as adamw
+    from noria.train.reading import read as read
+    from noria.train.schedules import cosine as cosine
+    from noria.train.schedules import one_cycle as one_cycle
+    from noria.train.schedules import warmup_stable_decay as warmup_stable_decay
+    from noria.train.steps import classification as classification
+    from noria.train.steps import regression as regression
+    from noria.train.steps import tokens as tokens
+    from noria.train.stream import Stream as Stream
+    from noria.train.stream import ahead as ahead
     from noria.train.trainer import Result as Result
+    from noria.train.trainer import Trainer as Trainer
     from noria.train.trainer import evaluate as evaluate
-    from noria.train.trainer import fit as fit
 
 _HOMES = {
     "architectures": ("build",),
     "augment": ("Jitter",),
-    "data": ("Arrays", "Batch"),
+    "data": ("Arrays", "Batch", "Mapped", "Source"),
     "distributed": ("World",),
-    "recipes": ("adamw", "classification", "one_cycle"),
-    "trainer": ("Plan", "Result", "evaluate", "fit"),
+    "dropout": ("Dropout",),
+    "finders": ("find_lr", "find_micro"),
+    "optimizers": ("adamw",),
+    "reading": ("read",),
+    "schedules": ("cosine", "one_cycle", "warmup_stable_decay"),
+    "steps": ("classification", "regression", "tokens"),
+    "stream": ("Stream", "ahead"),
+    "trainer": ("Result", "Trainer", "evaluate"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

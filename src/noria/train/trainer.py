@@ -1,7 +1,9 @@
-"""The training loop, data-parallel over the ranks of the launcher; one process takes the same path without a process group.
+"""The training loop, on any layout of processes; one process takes the same path without a process group.
+
+    Trainer(model, step, epochs=10, batch=64, optimizer=adamw(3e-3)).fit(train, validation)
 
 The order of examples, augmentation, dropout and the learning rate are pure functions of (seed, step). So a checkpoint holds
-weights, the optimizer's moments and one integer, and a run that was killed goes on as if it had not been.
+weights, the optimizer's moments and a few numbers, and a training that was killed goes on as if it had not been.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field
+from itertools import count
 from math import isfinite
 from pathlib import Path
 from time import perf_counter
@@ -19,15 +23,26 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 
+import noria.client.fluent as client
+from noria.client.checkpoint import Pace, announce
 from noria.errors import Invalid, NoriaError
-from noria.train import checkpoint
-from noria.train.data import Arrays, Augment, Batch, batches, derived, steps_per_epoch
+from noria.train import checkpoint, dropout
+from noria.train.average import Average, local
+from noria.train.data import Arrays, Augment, Batch, Joint, Source, derived, steps_per_epoch
 from noria.train.distributed import World, flagged
-from noria.train.recipes import Optimizer, Schedule, Step, constant
-
-PREEMPTED = 75
-"""The exit code of a run that was told to stop and saved itself (EX_TEMPFAIL of sysexits.h): start it again and it goes on."""
+from noria.train.layout import Layout, automatic, layout
+from noria.train.meter import Meter
+from noria.train.optimizers import Optimizer, adamw
+from noria.train.parallel import Styles, Whole, engine, fed, gathered, norm_of, recompute, scale
+from noria.train.precision import Name, Precision, in_fp8
+from noria.train.profile import Profile, asked
+from noria.train.reading import Finding
+from noria.train.schedules import Schedule, constant
+from noria.train.steps import Step, classification
+from noria.train.watch import Watch
+from noria.types import SAVED
 
 
 class Log(Protocol):
@@ -47,253 +62,435 @@ class Progress(NamedTuple):
     values: dict[str, float]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How to train.
-
-    batch: examples per step over all ranks. clip: the largest norm of the gradient. ema: the decay of an average of the
-    weights, which is then what is validated and returned. patience: stop after so many epochs without a better `monitor`.
-    folder: where checkpoints go, one per epoch; a run that finds some there goes on from the newest. keep: how many stay.
-    """
-
-    epochs: int
-    batch: int
-    optimizer: Optimizer
-    schedule: Schedule = constant
-    seed: int = 0
-    augment: Augment | None = None
-    clip: float | None = None
-    ema: float | None = None
-    patience: int | None = None
-    monitor: str = "val_accuracy"
-    mode: Literal["max", "min"] = "max"
-    folder: Path | None = None
-    keep: int = 2
+def tell(progress: Progress) -> None:
+    """Print a line about an epoch."""
+    judged = "".join(f"  {name} {value:.4f}" for name, value in progress.values.items() if name.startswith("val_"))
+    print(f"epoch {progress.epoch}/{progress.epochs}  step {progress.step}/{progress.steps}  loss {progress.loss:.4f}{judged}  "
+          f"{progress.values['examples_per_s']:,.0f} examples/s", flush=True)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Result:
-    """`model` holds the weights of the best epoch, in eval mode, on every rank; `values` are that epoch's."""
+    """`model` is whole, on the CPU or where it was trained, with the weights of the best epoch (of the last one, without validation), in
+    eval mode: on every rank if each trained the whole model, else on rank 0, and on the others without weights (torch's meta device).
+    `values` are that epoch's. `findings`: what the curves, gradients and activations of the training say, on rank 0."""
 
     model: nn.Module
     steps: int
     best_step: int
     values: dict[str, float]
     stopped: Literal["done", "patience", "preempted"]
+    findings: list[Finding] = field(default_factory=list)
 
 
-def fit(
-    model: nn.Module,
-    step: Step,
-    train: Arrays,
-    validation: Arrays,
-    plan: Plan,
-    *,
-    log: Log | None = None,
-    rewind: Callable[[int], None] | None = None,
-    progress: Callable[[Progress], None] | None = None,
-) -> Result:
-    """Train, and return the best epoch's model.
+@dataclass(frozen=True)
+class Trainer:
+    """How to train a model.
 
-    The callables are called on rank 0 only. log: `loss` once for every step, and val_loss, val_accuracy (and what else the
-    step measures), epoch and images_per_s at the last step of every epoch. rewind: called with the first step to come
-    when the run goes on from a checkpoint, or is tried again (NORIA_ATTEMPT).
+    step: what is summed for a batch (see `steps.Step`). optimizer: a factory, called with the weights once they are where they stay.
+    epochs or steps: how long. batch: examples per step over all processes. micro: examples that go through the model at a time, on one
+    process; "auto" halves them whenever they do not fit into the memory. schedule: the factor of the learning rate.
 
-    After SIGTERM all ranks finish the same step, rank 0 saves, and SystemExit(75) is raised. Raises NoriaError if the loss
-    is no longer a number, Invalid if the checkpoints belong to another plan. With several ranks an error ends the process.
+    parallel: the layout of the processes (`layout.Layout`), as in "data=2,tensor=2"; "auto" takes copies of the model if they fit, else
+    shards. styles: by name of a layer, how tensor parallelism cuts it. precision: fp32, tf32, bf16, fp16 or fp8. compile: by torch.compile.
+    recompute: keep less of each layer for the way back. clip: the largest norm of the gradient. ema: the decay of an average of the
+    weights, which is then what is validated and returned. augment: a change of the inputs, on the device.
+
+    profile: record so many steps, after the first few, with torch's profiler; rank 0's trace is an artifact of the run.
+    Without a number, NORIA_PROFILE says how many, by default none.
+
+    patience: stop after so many epochs without a better `monitor`, by default val_accuracy, or val_loss where there is none; mode says
+    whether more is better. folder: where checkpoints go, in a job by default its own; a training that finds some there goes on from the
+    newest. There is one per epoch, and more often if that is what costs least. keep: how many stay.
+
+    log, rewind, progress: called on rank 0 only; None for silence. log: `loss` once for every step, and val_loss, val_accuracy (and what
+    else the step measures), epoch, examples_per_s, tflops (of the model, by `count.py`), mfu (these beside the GPUs' peak, where that is
+    known) and memory_peak_bytes (of rank 0's GPU) at the last step of every epoch. rewind: called with the first step to come when
+    the training goes on from a checkpoint, or is tried again (NORIA_ATTEMPT).
     """
-    with flagged(signal.SIGTERM) as told, World() as world:
-        # Nothing may refer to the loop, and so to the group, when the world is left: see World.__exit__.
-        ears = _Ears(log, rewind, progress) if world.rank == 0 else _Ears()
-        result = _Loop(world, model, step, train, validation, plan, told, ears).run()
-    if result.stopped == "preempted":
-        raise SystemExit(PREEMPTED)
-    return result
+
+    model: nn.Module
+    step: Step = classification
+    optimizer: Optimizer = field(default_factory=lambda: adamw(1e-3))
+    epochs: int | None = None
+    steps: int | None = None
+    batch: int = 64
+    micro: int | Literal["auto"] | None = None
+    schedule: Schedule = constant
+    seed: int = 0
+    parallel: str = "auto"
+    styles: Styles | None = None
+    precision: Name = "fp32"
+    compile: bool = False
+    recompute: bool = False
+    clip: float | None = None
+    ema: float | None = None
+    augment: Augment | Joint | None = None
+    profile: int | None = None
+    patience: int | None = None
+    monitor: str | None = None
+    mode: Literal["max", "min"] | None = None
+    folder: Path | None = None
+    keep: int = 2
+    log: Log | None = client.log
+    rewind: Callable[[int], None] | None = client.rewind
+    progress: Callable[[Progress], None] | None = tell
+
+    def fit(self, train: Source, validation: Source | None = None) -> Result:
+        """Train, and return the best epoch's model.
+
+        After SIGTERM all processes finish the same step and save, and SystemExit(75) is raised. Raises NoriaError if the loss is no
+        longer a number or a batch does not fit into the memory, Invalid if the checkpoints belong to another plan or the layout
+        does not suit the model or the number of processes. With several processes an error ends them.
+        """
+        with flagged(signal.SIGTERM) as told, World() as world:
+            # Nothing may refer to the loop, and so to the group, when the world is left: see World.__exit__.
+            result = _Loop(self, world, train, validation, told).run()
+        if result.stopped == "preempted":
+            raise SystemExit(SAVED)
+        return result
 
 
-@torch.no_grad()
-def evaluate(model: nn.Module, step: Step, data: Arrays, world: World | None = None, batch: int = 1000) -> dict[str, float]:
-    """The weighted means of the loss and of the step's metrics over all of `data`, which every rank is given whole."""
-    rank, size = (world.rank, world.size) if world else (0, 1)
-    was_training = model.training
-    model.eval()
-    names: list[str] = []
-    total: Tensor | None = None
-    for part in batches(data, batch, rank=rank, world=size):
-        loss, weight, metrics = step(model, part)
-        names = list(metrics)
-        sums = torch.stack([weight, loss, *metrics.values()]).double()
-        total = sums if total is None else total + sums
-    model.train(was_training)
-    if total is None:
-        raise Invalid("There are no examples to evaluate on.", "Hand in at least one.")
-    weight_sum, *others = (world.sum(total) if world else total).tolist()
-    return {name: value / weight_sum for name, value in zip(["loss", *names], others, strict=True)}
+def evaluate(model: nn.Module, step: Step, data: Source, batch: int = 1000) -> dict[str, float]:
+    """The weighted means of the loss and of the step's metrics over all of `data`, in this process alone."""
+    alone = World(alone=True)
+    return Whole(model, step, alone, Precision("fp32", alone.device)).evaluate(data, batch)
 
 
-class _Ears(NamedTuple):
-    """The caller's callables; all None on every rank but the first."""
+_fits = count(1)
 
-    log: Log | None = None
-    rewind: Callable[[int], None] | None = None
-    progress: Callable[[Progress], None] | None = None
+
+def _default_folder() -> Path | None:
+    """The job's folder for checkpoints, and beside it one for each further training of the same script."""
+    job, number = client.job_folder(), next(_fits)
+    return None if job is None else job / "checkpoints" if number == 1 else job / "checkpoints" / f"fit-{number}"
 
 
 class _Loop:
-    def __init__(
-        self, world: World, model: nn.Module, step: Step, train: Arrays, validation: Arrays, plan: Plan,
-        told: threading.Event, ears: _Ears,
-    ) -> None:  # fmt: skip
-        self.world, self.step, self.plan, self.told, self.ears = world, step, plan, told, ears
-        self.train, self.validation = train.to(world.device), validation.to(world.device)
-        self.model = model.to(world.device)
-        self.wrapped = world.wrap(self.model)
-        self.average = copy.deepcopy(self.model).requires_grad_(False) if plan.ema else None
-        self.optimizer = plan.optimizer(self.model.parameters())
+    def __init__(self, plan: Trainer, world: World, train: Source, validation: Source | None, told: threading.Event) -> None:
+        self.plan, self.world, self.told = plan, world, told
+        self.train, self.validation = _placed(train, world), _placed(validation, world) if validation is not None else None
+        if not len(train):
+            raise Invalid("There are no examples to train on.", "Hand in at least one.")
+        self.per_epoch = steps_per_epoch(len(train), plan.batch)
+        if (plan.epochs is None) == (plan.steps is None):
+            raise Invalid("A training needs its length.", "Give Trainer either epochs= or steps=.")
+        self.steps = plan.steps if plan.steps is not None else self.per_epoch * (plan.epochs or 0)
+        self.epochs = -(-self.steps // self.per_epoch)
+        world.arrange(_laid_out(plan, world))
+        if world.layout.context > 1 and not getattr(plan.model, "cuts_time", False):
+            raise Invalid("This model does not say that its attention can look beyond its own run of tokens.",
+                          "Use context.attend in it and set cuts_time = True, as gpt does, or another layout: parallel='shard'.")  # fmt: skip
+        self.precision = Precision(plan.precision, world.device)
+        self.meter = Meter(plan.model, world, plan.precision)
+        self.drops = dropout.name_layers(plan.model)
+        # To be filled at the end, if the model is not whole in any process.
+        self.empty = (
+            copy.deepcopy(plan.model).to("meta") if world.layout.replicas < world.size or world.layout.shard > 1 else None
+        )
+        self.micro = None if plan.micro == "auto" else plan.micro
+        self.engine = engine(
+            plan.model.to(world.device), plan.step, world, self.precision, micro=self.micro,
+            share=-(-plan.batch // world.layout.batch), styles=plan.styles, compiled=plan.compile, spread=self.prepare,
+        )  # fmt: skip
+        self.model = self.engine.model
+        self.weights = list(self.model.parameters())
+        self.average = Average(self.model, plan.ema) if plan.ema else None
+        learning = [weight for weight in self.weights if weight.requires_grad]
+        if not learning:
+            raise Invalid("No weight of this model learns.", "Thaw a layer: transfer.freeze(model, 'its.name').")
+        self.optimizer = plan.optimizer(learning)
         self.rates: list[float] = [group["lr"] for group in self.optimizer.param_groups]
-        self.per_epoch = steps_per_epoch(train.size, plan.batch)
-        self.steps = self.per_epoch * plan.epochs
-        self.done = self.bad = self.best_step = 0
+        self.done = self.timed = self.bad = self.best_step = 0
         self.best: dict[str, float] = {}
-        self.best_weights: dict[str, Tensor] = {}
-        # Reading a number off a GPU waits for it; on the CPU it costs nothing.
-        self.every = 1 if world.device.type == "cpu" else 10
+        self.best_weights: list[Tensor] = []
         self.pending: list[Tensor] = []
-        self.stop = False
+        self.every, self.reported = 1, perf_counter()
+        self.stop = self.due = False
         self.loss = float("nan")
+        self.folder = plan.folder or _default_folder()
+        recorded = asked() if plan.profile is None else plan.profile
+        self.profile = Profile(recorded, "profile/rank0") if recorded and world.rank == 0 else None
+        self.saver = checkpoint.Saver(self.folder, world, plan.keep) if self.folder else None
+        self.pace, self.watch = Pace(), Watch()
+        self.spent = {"data": 0.0, "compute": 0.0, "communication": 0.0}
+
+    def prepare(self, model: nn.Module) -> None:
+        if self.plan.precision == "fp8":
+            in_fp8(model)
+        if self.plan.recompute:
+            recompute(model)
 
     def run(self) -> Result:
+        if self.folder is not None:
+            announce()
         self.restore()
-        while not self.finished:
-            epoch, started, first = self.done // self.per_epoch, perf_counter(), self.done
-            self.wrapped.train()
-            for batch in batches(self.train, self.plan.batch, rank=self.world.rank, world=self.world.size, seed=self.plan.seed,
-                                 epoch=epoch, start=first % self.per_epoch, augment=self.plan.augment):  # fmt: skip
-                self.update(batch)
-                if self.done % self.every == 0:
-                    self.report_steps()
-                if self.stop and self.done % self.per_epoch:  # At an epoch's end its validation comes first.
-                    self.save()
-                    return self.result("preempted")
-            self.report_steps()
-            examples = min((self.done - first) * self.plan.batch, self.train.size)
-            self.end_epoch(epoch, examples / (perf_counter() - started))
-            self.save()
-            if self.stop and not self.finished:
-                return self.result("preempted")
-        return self.result("done" if self.done == self.steps else "patience")
+        try:
+            while not self.finished and not self.stop:
+                self.epoch()
+        finally:
+            dropout.now.place = None
+            if self.saver:
+                self.saver.wait()
+        if self.stop and not self.finished:
+            return Result(self.model, self.done, self.best_step, self.best, "preempted")
+        stopped: Literal["done", "patience"] = "done" if self.done == self.steps else "patience"
+        return Result(self.whole(), self.done, self.best_step, self.best, stopped, self.watch.findings())
 
     @property
     def finished(self) -> bool:
         patience = self.plan.patience
         return self.done >= self.steps or (patience is not None and self.bad >= patience)
 
-    def update(self, batch: Batch) -> None:
-        """One optimizer step. All ranks call it, or none does."""
+    def ends(self, step: int) -> bool:
+        """Whether an epoch is over after so many steps."""
+        return step % self.per_epoch == 0 or step == self.steps
+
+    @property
+    def asked(self) -> bool:
+        """Whether this process, alone, is told to stop or wants a checkpoint; several agree on it through their rows."""
+        return self.world.size == 1 and (self.told.is_set() or self.pace.due)
+
+    def epoch(self) -> None:
+        number, started, first = self.done // self.per_epoch, perf_counter(), self.done
+        self.model.train()
+        left = perf_counter()
+        order = {"seed": self.plan.seed, "epoch": number, "start": first % self.per_epoch, "augment": self.plan.augment}
+        with closing(fed(self.train, self.plan.batch, self.world, **order)) as batches:
+            for batch in batches:
+                began = perf_counter()
+                self.spent["data"] += began - left
+                self.update(batch, began)
+                ends = self.ends(self.done)
+                if self.profile and not self.profile.step(last=self.done == self.steps):
+                    self.profile = None
+                if len(self.pending) >= self.every or ends or self.asked:
+                    self.report_steps()
+                self.spent["compute"] += perf_counter() - began
+                if ends:  # At an epoch's end its validation comes first.
+                    break
+                if self.stop or self.due:
+                    self.save(last=self.stop)
+                    if self.stop:
+                        return
+                left = perf_counter()
+        examples = min((self.done - first) * self.plan.batch, len(self.train))
+        self.end_epoch(number, self.meter.read(examples / (perf_counter() - started), batch.inputs))
+        self.save(last=self.stop and not self.finished)
+
+    def update(self, batch: Batch, began: float) -> None:
+        """One optimizer step. All processes call it, or none does."""
         self.seed_dropout()
+        # What is compiled would be compiled again for whoever listens.
+        watched = self.ends(self.done + 1) and not self.plan.compile
+        if watched:
+            self.watch.begin(self.model)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * self.plan.schedule(self.done / self.steps)
-        loss, weight, _ = self.step(self.wrapped, batch)
-        told = torch.tensor(float(self.told.is_set()), device=loss.device)
-        sums = self.world.sum(torch.stack([loss.detach(), weight.to(loss.dtype), told]).double())
-        # Gradients are averaged over ranks, so each rank's sum is scaled up by their number before it is divided.
-        (loss * (self.world.size / sums[1].clamp(min=1e-12)).to(loss.dtype)).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        if self.plan.clip is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip)
-        self.optimizer.step()
+        row = self.summed(self.accumulated(batch), began)
+        # Gradients are averaged over the shares of a batch, and are to be divided by the weight of all of them.
+        divisor = row[1].clamp(min=1e-12) / self.world.layout.replicas
+        if self.precision.scale:
+            divisor = divisor * self.precision.scale.value
+        factor = 1 / divisor
+        good = True
+        if self.plan.clip is not None or self.precision.scale:
+            norm = norm_of(self.weights, self.world).double() * factor
+            if self.plan.clip is not None:
+                factor = factor * (self.plan.clip / (norm + 1e-6)).clamp(max=1.0)
+            good = not self.precision.scale or self.precision.scale.after(norm)
+        if good:
+            scale(self.weights, factor)
+        if watched:
+            self.watch.end()
+        if good:
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.done += 1
-        self.pending.append(sums)
-        if self.average is not None and self.plan.ema is not None:
-            _follow(self.average, self.model, min(self.plan.ema, (1 + self.done) / (10 + self.done)))
+        self.pending.append(row)
+        if self.average is not None:
+            self.average.follow(self.done)
+
+    def accumulated(self, batch: Batch) -> Tensor:
+        """The gradient in place; the sums. What does not fit into the memory is tried in halves, if that is asked for."""
+        while True:
+            try:
+                return self.engine.accumulate(batch)
+            except torch.OutOfMemoryError as error:
+                size = self.micro or len(batch.weights)
+                if self.plan.micro != "auto" or self.world.size > 1 or size == 1:
+                    raise NoriaError(
+                        f"{size} examples at a time do not fit into the memory of rank {self.world.rank}.",
+                        f"Give Trainer micro={max(1, size // 2)}, recompute=True, or another layout: parallel='shard'.",
+                    ) from error
+                self.micro = self.engine.micro = size // 2
+                self.optimizer.zero_grad(set_to_none=True)
+                self.seed_dropout()
+
+    def summed(self, sums: Tensor, began: float) -> Tensor:
+        """The row of this step: its loss and weight; with several processes summed over them, and with it how many were told to stop, how
+        many want a checkpoint, and the seconds that it took them together."""
+        if self.world.size == 1:
+            return sums
+        asked = perf_counter()
+        mine = (float(self.told.is_set()), float(self.pace.due), asked - began)
+        row = self.world.sum(torch.cat([sums, torch.tensor(mine, dtype=sums.dtype, device=sums.device)]))
+        self.spent["communication"] += perf_counter() - asked
+        return row
 
     def seed_dropout(self) -> None:
-        """Random layers draw what they would have drawn without a restart; each rank draws other numbers."""
-        seed = derived(self.plan.seed, self.done, self.world.rank, "step")
+        """Random layers draw what they would have drawn without a restart; each share of a batch draws other numbers. Noria's own Dropout knows the example."""
+        seed = derived(self.plan.seed, self.done, self.world.share, "step")
         torch.default_generator.manual_seed(seed)
+        if self.drops:
+            dropout.now.begin(derived(self.plan.seed, self.done, "dropout"), self.world.device)
         if self.world.device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
     def report_steps(self) -> None:
-        """Log the losses of the steps since the last call, and learn whether any rank was told to stop."""
-        if not self.pending:
-            return
-        first = self.done - len(self.pending)
-        for step, (loss_sum, weight, told) in enumerate(torch.stack(self.pending).tolist(), first):
+        """Log the losses of the steps since the last call, and learn whether any process was told to stop, or wants a checkpoint.
+
+        Reading a number off a GPU waits for it, so it is done every 10 steps, or every second where steps are slow; all processes agree
+        on which, because they read the same rows.
+        """
+        rows = torch.stack(self.pending).tolist()
+        self.due, seconds = False, 0.0
+        for step, (loss_sum, weight, *told) in enumerate(rows, self.done - len(rows)):
             self.loss = loss_sum / weight if weight else 0.0
-            self.stop = self.stop or told > 0
             if not isfinite(self.loss):
-                raise NoriaError(f"The loss of step {step} is {self.loss}.", "Lower the learning rate, or clip the gradient.")
-            if self.ears.log:
-                self.ears.log({"loss": self.loss}, step=step)
+                raise NoriaError(f"The loss of step {step} is {self.loss}.",
+                                 "Lower the learning rate, or clip the gradient; the checkpoints before are untouched.")  # fmt: skip
+            if told:
+                self.stop, self.due = self.stop or told[0] > 0, self.due or told[1] > 0
+                seconds += told[2] / self.world.size
+            self.watch.loss(self.loss)
+            self.say({"loss": self.loss}, step)
+        if self.world.size == 1:
+            self.stop, self.due = self.told.is_set(), self.pace.due
+            seconds = perf_counter() - self.reported
+            self.reported += seconds
+        self.every = max(1, min(10, int(len(rows) / max(seconds, 1e-3))))
         self.pending.clear()
 
-    def end_epoch(self, epoch: int, speed: float) -> None:
-        judged = self.average if self.average is not None else self.model
-        found = evaluate(judged, self.step, self.validation, self.world)
-        values = {f"val_{name}": value for name, value in found.items()} | {"epoch": float(epoch + 1), "images_per_s": speed}
-        if self.plan.monitor not in values:
-            raise Invalid(f"There is no metric '{self.plan.monitor}' to monitor.", f"Use one of: {', '.join(values)}.")
-        sign = 1 if self.plan.mode == "max" else -1
-        gain = sign * (values[self.plan.monitor] - self.best[self.plan.monitor]) if self.best else 1.0
+    def say(self, values: Mapping[str, float], step: int) -> None:
+        if self.plan.log and self.world.rank == 0:
+            self.plan.log(values, step=step)
+
+    def end_epoch(self, number: int, speed: dict[str, float]) -> None:
+        found: dict[str, float] = {}
+        if self.validation is not None:
+            with self.average.in_place() if self.average else nullcontext():
+                found = self.engine.evaluate(
+                    self.validation, max(self.plan.batch, 1000) if self.micro is None else self.plan.batch
+                )
+            self.watch.validated(found["loss"])
+        values = {f"val_{name}": value for name, value in found.items()} | {"epoch": float(number + 1), **speed}
+        self.judge(values)
+        self.say({**values, **self.times()}, self.done - 1)
+        if self.plan.progress and self.world.rank == 0:
+            self.plan.progress(Progress(self.done, self.steps, number + 1, self.epochs, self.loss, values))
+
+    def judge(self, values: dict[str, float]) -> None:
+        """Keep the weights if this epoch is the best so far; without validation the last one is."""
+        if self.validation is None:
+            self.best, self.best_step = values, self.done
+            return
+        monitor = self.plan.monitor or ("val_accuracy" if "val_accuracy" in values else "val_loss")
+        if monitor not in values:
+            raise Invalid(f"There is no metric '{monitor}' to monitor.", f"Use one of: {', '.join(values)}.")
+        more = not monitor.endswith("loss") if self.plan.mode is None else self.plan.mode == "max"
+        gain = (1 if more else -1) * (values[monitor] - self.best[monitor]) if self.best else 1.0
         self.bad = 0 if gain > 0 else self.bad + 1
         if gain >= 0:  # Of two equal epochs the later one: its learning rate is lower.
             self.best, self.best_step = values, self.done
-            self.best_weights = {name: tensor.detach().clone() for name, tensor in judged.state_dict().items()}
-        if self.ears.log:
-            self.ears.log(values, step=self.done - 1)
-        if self.ears.progress:
-            self.ears.progress(Progress(self.done, self.steps, epoch + 1, self.plan.epochs, self.loss, values))
+            self.best_weights = self.judged_now()
+
+    def judged_now(self) -> list[Tensor]:
+        """A copy of the weights that are validated, this process's part."""
+        with self.average.in_place() if self.average else nullcontext():
+            return [local(tensor).detach().clone() for tensor in self.model.state_dict().values()]
+
+    def times(self) -> dict[str, float]:
+        """Mean seconds of a step since the last call: waiting for data, computing, and waiting for the other ranks at the step's sum."""
+        steps = max(1, self.done - self.timed)
+        spent = {**self.spent, "compute": self.spent["compute"] - self.spent["communication"]}
+        self.spent, self.timed = dict.fromkeys(self.spent, 0.0), self.done
+        return {f"time/{name}": seconds / steps for name, seconds in spent.items() if seconds > 0}
 
     @property
-    def about(self) -> dict[str, int]:
+    def about(self) -> dict[str, int | bool]:
         """What must not change under a checkpoint: else its step would mean other examples."""
-        return {"examples": self.train.size, "batch": self.plan.batch, "epochs": self.plan.epochs, "seed": self.plan.seed}
+        return {"examples": len(self.train), "batch": self.plan.batch, "steps": self.steps, "seed": self.plan.seed,
+                "ema": self.average is not None}  # fmt: skip
 
-    def save(self) -> None:
-        if self.plan.folder is None or self.world.rank:
+    def tensors(self) -> dict[str, Any]:
+        """What a checkpoint holds, by names that are the same in every layout."""
+        options = StateDictOptions(flatten_optimizer_state_dict=True)
+        model, optimizer = get_state_dict(self.model, self.optimizer, options=options)
+        return {"model": model, "optimizer": optimizer} | ({"average": self.average.kept} if self.average else {})
+
+    def save(self, *, last: bool = False) -> None:
+        """last: and leave then."""
+        if self.saver is None:
             return
-        state: dict[str, Any] = {
-            "about": self.about, "done": self.done, "bad": self.bad, "best": self.best, "best_step": self.best_step,
-            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-            "average": self.average.state_dict() if self.average is not None else None,
-        }  # fmt: skip
-        checkpoint.save(state, self.plan.folder, self.done, keep=self.plan.keep, best=self.best_step)
+        progress = {"about": self.about, "done": self.done, "bad": self.bad, "best": self.best, "best_step": self.best_step,
+                    "watch": self.watch.state(),
+                    "scale": self.precision.scale.state() if self.precision.scale else None}  # fmt: skip
+        seconds = self.saver.save(self.tensors(), progress, self.done, best=self.best_step, last=last)
+        self.pace.spent(seconds)
+        if self.done:
+            self.say({"time/checkpoint": seconds}, self.done - 1)
 
     def restore(self) -> None:
         again = int(os.environ.get("NORIA_ATTEMPT") or 1) > 1
-        if self.plan.folder is not None:
-            self.load(self.plan.folder)
-        if self.ears.rewind and (self.done or again):  # A first try that died before its first checkpoint left points too.
-            self.ears.rewind(self.done)
+        newest = checkpoint.latest(self.folder) if self.folder and self.world.rank == 0 else None
+        path = self.world.agreed(newest)
+        if path:
+            self.load(path)
+        if self.plan.rewind and self.world.rank == 0 and (self.done or again):
+            # A first try that died before its first checkpoint left points too.
+            self.plan.rewind(self.done)
 
-    def load(self, folder: Path) -> None:
-        newest = checkpoint.latest(folder) if self.world.rank == 0 else None
-        path = self.world.agreed(str(newest or ""))
-        if not path:
-            return
-        state = checkpoint.load(Path(path))
-        if state["about"] != self.about:
-            raise Invalid(f"The checkpoints in {folder} belong to another plan ({state['about']}, not {self.about}).",
-                          "Give this run a folder of its own.")  # fmt: skip
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.done, self.bad, self.best, self.best_step = state["done"], state["bad"], state["best"], state["best_step"]
-        if self.best_step:
-            best = state if self.best_step == self.done else checkpoint.load(checkpoint.at(folder, self.best_step))
-            self.best_weights = best["model"] if self.average is None else best["average"]
+    def load(self, path: Path) -> None:
+        progress = checkpoint.progress(path)
+        if progress["about"] != self.about:
+            raise Invalid(f"The checkpoints in {path.parent} belong to another plan ({progress['about']}, not {self.about}).",
+                          "Give this training a folder of its own.")  # fmt: skip
+        self.done, self.bad, self.best, self.best_step = (progress[name] for name in ("done", "bad", "best", "best_step"))
+        self.timed = self.done
+        self.watch.restore(progress["watch"])
+        if self.precision.scale and progress["scale"]:
+            self.precision.scale.restore(progress["scale"])
+        if self.best_step and self.validation is not None:
+            self.best_weights = self.judged(path if self.best_step == self.done else checkpoint.at(path.parent, self.best_step))
+        tensors = self.tensors()
+        checkpoint.load(path, tensors, self.world)
+        set_state_dict(self.model, self.optimizer, model_state_dict=tensors["model"], optim_state_dict=tensors["optimizer"],
+                       options=StateDictOptions(flatten_optimizer_state_dict=True))  # fmt: skip
 
-    def result(self, stopped: Literal["done", "patience", "preempted"]) -> Result:
-        if self.best_weights:
-            self.model.load_state_dict(self.best_weights)
-        return Result(self.model.eval(), self.done, self.best_step, self.best, stopped)
+    def judged(self, path: Path) -> list[Tensor]:
+        """The weights that were validated when this checkpoint was made."""
+        tensors = self.tensors()
+        checkpoint.load(path, tensors, self.world)
+        return [local(tensor).clone() for tensor in ({**tensors["model"], **tensors.get("average", {})}).values()]
+
+    @torch.no_grad()
+    def whole(self) -> nn.Module:
+        """The model with the best weights."""
+        if not self.best_weights:
+            self.best_weights = self.judged_now()
+        for tensor, best in zip(self.model.state_dict().values(), self.best_weights, strict=True):
+            local(tensor).copy_(best)
+        model = gathered(self.model, self.empty, self.world) if self.empty is not None else self.model
+        return model.eval()
 
 
-@torch.no_grad()
-def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """average = decay * average + (1 - decay) * model; buffers are copied."""
-    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
-    for kept, new in zip(average.buffers(), model.buffers(), strict=True):
-        kept.copy_(new)
+def _placed(data: Source, world: World) -> Source:
+    return data.to(world.device) if isinstance(data, Arrays) else data
+
+
+def _laid_out(plan: Trainer, world: World) -> Layout:
+    if plan.parallel != "auto":
+        return layout(plan.parallel, world.size)
+    memory = torch.cuda.get_device_properties(world.device).total_memory if world.device.type == "cuda" else None
+    return automatic(sum(weight.numel() for weight in plan.model.parameters()), world.size, memory)

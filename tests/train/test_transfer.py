@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).parent))
+import example
+
+from noria import models
+from noria.errors import Invalid, NotFound
+from noria.train import architectures
+from noria.train.transfer import freeze, lora, merged, new_head, slower_below, transfer, weights
+from tests.conftest import require
+
+
+def test_weights_come_over_and_the_head_is_new(tmp_path: Path) -> None:
+    trained = architectures.build("resnet18", num_classes=10)
+    torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in trained.state_dict().items()}}, tmp_path / "old.pt")
+    model = architectures.build("resnet18", num_classes=10)
+    head = new_head(model, 3)
+    assert head == "fc" and model(torch.zeros(2, 3, 64, 64)).shape == (2, 3)
+    kept = transfer(model, tmp_path / "old.pt", head=head)
+    assert kept == ["fc.weight", "fc.bias"]
+    assert torch.equal(model.conv1.weight, trained.conv1.weight)
+
+
+def test_what_is_frozen_does_not_change_by_a_bit() -> None:
+    model = example.mlp()
+    freeze(model, "5")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    after = example.trainer(model, epochs=1).fit(example.TRAIN).model.state_dict()
+    changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    assert changed and all(name.startswith("5.") for name in changed)
+    with pytest.raises(Invalid, match="No weight of this model learns"):
+        example.trainer(freeze(model, "nowhere"), epochs=1).fit(example.TRAIN)
+    assert all(weight.requires_grad for weight in freeze(model, "").parameters())
+
+
+def test_statistics_of_what_is_frozen_stay() -> None:
+    model = freeze(nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 2)), "1").train()
+    inputs = torch.randn(16, 4) + 5
+    torch.testing.assert_close(model[0](inputs), inputs / (1 + 1e-5) ** 0.5)
+    assert model.get_buffer("0.running_mean").tolist() == [0.0] * 4
+    freeze(model, "").train()(inputs)
+    assert min(model.get_buffer("0.running_mean").tolist()) > 0.3
+
+
+def test_a_model_with_a_new_head_is_saved_by_its_name(tmp_path: Path) -> None:
+    model = architectures.build("lenet")
+    new_head(model, 3)
+    models.save(model, tmp_path / "model")
+    assert models.load(tmp_path / "model").predict(torch.zeros(2, 1, 28, 28).numpy()).shape == (2, 3)
+
+
+def test_what_was_learned_first_learns_slower() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2))
+    rates = {
+        id(weight): group["lr"]
+        for group in slower_below(model, 0.9, by=3)(model.parameters()).param_groups
+        for weight in group["params"]
+    }
+    assert [rates[id(layer.weight)] for layer in model] == pytest.approx([0.1, 0.3, 0.9])
+
+
+def test_what_are_no_weights_of_this_model_is_said(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="no file"):
+        weights(tmp_path / "missing.pt")
+    (tmp_path / "text.pt").write_text("hello")
+    with pytest.raises(Invalid, match="cannot be read as weights"):
+        weights(tmp_path / "text.pt")
+    torch.save({"epoch": 3}, tmp_path / "other.pt")
+    with pytest.raises(Invalid, match="no state dict"):
+        weights(tmp_path / "other.pt")
+    torch.save(example.mlp(), tmp_path / "pickle.pt")
+    with pytest.raises(Invalid, match="cannot be read as weights"):
+        weights(tmp_path / "pickle.pt")
+    with pytest.raises(Invalid, match="of another model"):
+        transfer(example.mlp(), architectures.build("lenet").state_dict())
+
+
+@pytest.mark.slow  # Its import takes seconds.
+@pytest.mark.filterwarnings("ignore")  # peft's own, and those of transformers, which it imports
+def test_adapters_learn_beside_what_does_not_change_by_a_bit(tmp_path: Path) -> None:
+    require("peft", find_spec("peft") is not None, "pip install 'noria[lora]'")
+    before = example.model().state_dict()
+    model = lora(example.model(), "features.3", "head.0", rank=2)
+    with torch.no_grad():
+        assert torch.equal(model(example.TRAIN.inputs), example.model()(example.TRAIN.inputs))
+    model.head[3].requires_grad_(True)
+    learned = example.trainer(model, epochs=2).fit(example.TRAIN).model
+    after = {name.replace(".base_layer", ""): tensor for name, tensor in learned.state_dict().items() if ".lora_" not in name}
+    assert after.keys() == before.keys()
+    assert {name for name, tensor in after.items() if not torch.equal(tensor, before[name])} == {"head.3.weight", "head.3.bias"}
+    with torch.no_grad():
+        wanted = learned(example.VALIDATION.inputs)
+        one = merged(learned)
+        torch.testing.assert_close(one(example.VALIDATION.inputs), wanted)
+    changed = {name for name, tensor in one.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == {"features.3.weight", "head.0.weight", "head.3.weight", "head.3.bias"}
+    assert all(weight.requires_grad for weight in one.parameters())
+    models.save(one, tmp_path / "model")
+    answer = models.load(tmp_path / "model").predict(example.VALIDATION.inputs.numpy())
+    torch.testing.assert_close(torch.from_numpy(answer), wanted)
+    with pytest.raises(Invalid, match="nothing to adapt"):
+        lora(example.model(), "nowhere")
