@@ -58,7 +58,7 @@ def deliver(server: Server, path: Path, **options: bool) -> list[Done]:
 
 
 def test_damage_in_the_middle_costs_what_it_hit_and_is_noted(
-    server: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: Running, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path, header = write(tmp_path)
     start, end = frames(path)[5]
@@ -71,7 +71,7 @@ def test_damage_in_the_middle_costs_what_it_hit_and_is_noted(
     aside = path.with_suffix(f".{start}.damaged")
     assert aside.read_bytes() == hit and sum(each.damaged for each in told) == len(hit)
     says = f"{len(hit)} bytes at {start} were damaged; all before and after them is saved, they are kept in {aside.name}."
-    assert capsys.readouterr().err == f"noria: spool {path}: {says}\n"
+    assert capfd.readouterr().err == f"noria: spool {path}: {says}\n"
     assert deliver(server.client, path) == [] and run_of(server.client, header.run_id)[1:] == (tags, steps)
 
 
@@ -134,7 +134,7 @@ def test_a_relay_that_died_after_the_end_does_not_end_the_run_again(server: Runn
 
 
 def test_a_record_of_a_newer_release_stops_its_spool_alone(
-    server: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: Running, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path, _ = write(tmp_path)
     payload = b"\x92\x7f\x01"
@@ -144,9 +144,9 @@ def test_a_record_of_a_newer_release_stops_its_spool_alone(
     relay = Relay(server.client)
     relay.ship([path, other])
     assert run_of(server.client, header.run_id)[2] == list(range(POINTS))
-    assert "of a kind that this server does not know" in capsys.readouterr().err and relay.left(path) == path.stat().st_size
+    assert "of a kind that this server does not know" in capfd.readouterr().err and relay.left(path) == path.stat().st_size
     relay.ship([path])
-    assert capsys.readouterr().err == ""
+    assert capfd.readouterr().err == ""
 
 
 def test_files_go_before_the_records_that_name_them(server: Running, tmp_path: Path) -> None:

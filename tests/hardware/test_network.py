@@ -9,7 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from noria.hardware.network import SIZES, Advice, Host, Interface, Link, Port, Report, Time, advise, bus, host, read
+from noria.hardware.advice import Advice, advise
+from noria.hardware.interfaces import Host, Interface, Port, host
+from noria.hardware.network import SIZES, Link, Report, Time, bus, read
 
 
 def test_tasks_on_this_machine_measure_each_other(noria: Callable[..., subprocess.CompletedProcess[str]]) -> None:

@@ -30,8 +30,9 @@ def submit(noria: Noria, *options: str, code: str = "pass") -> str:
 
 
 def job(noria: Noria, name: str) -> dict[str, Any]:
-    (found,) = json.loads(noria("ps", "--json", name).stdout)["jobs"]
-    return found  # type: ignore[no-any-return]
+    jobs: list[dict[str, Any]] = json.loads(noria("ps", "--json", name).stdout)["jobs"]
+    (found,) = jobs
+    return found
 
 
 def refused(noria: Noria, *options: str) -> str:
@@ -78,6 +79,15 @@ def test_gpus_by_memory_are_resolved_by_the_profile(noria: Noria, tmp_path: Path
 
 
 @pytest.mark.parametrize(
+    ("text", "names"),
+    [("n1", "n1"), ("n1,m2", "n1 m2"), ("n[1-3,07],m", "n1 n2 n3 n07 m"), ("n[08-10]-ib", "n08-ib n09-ib n10-ib"),
+     ("r[1-2]n[1,4]", "r1n1 r1n4 r2n1 r2n4"), ("n[1-", "n[1-"), ("n[a]", "n[a]"), ("", "")],
+)  # fmt: skip
+def test_names_of_nodes(text: str, names: str) -> None:
+    assert units.nodes(text) == names.split()
+
+
+@pytest.mark.parametrize(
     ("text", "members", "at_once"),
     [("0-3", [0, 1, 2, 3], 0), ("1,4-8:2%2", [1, 4, 6, 8], 2), ("7", [7], 0)],
 )  # fmt: skip
@@ -113,6 +123,10 @@ def test_moments() -> None:
         ("local", ["--queue", "gpu"], "--queue gpu: this machine has one queue"),
         ("local", ["--gpus", "a100:1"], "--gpus a100: this machine's queue gives GPUs away by number"),
         ("local", ["--raw", "-q x"], "--raw -q x: the local queue has no submit command"),
+        ("local", ["--exclude", "n1"], "--exclude n1: this machine is one node"),
+        ("pbs", ["--exclude", "n1"], "--exclude n1: PBS can only be told which nodes to take. Leave it out, or"),
+        ("sge", ["--exclude", "n1", "--constraint", "h=n2"], "--exclude and --constraint hostname are one request"),
+        ("slurm", ["--exclude", "n1;n2"], "--exclude 'n1;n2' is no name of a node. Write n1,n2"),
         ("pbs", ["--qos", "high"], "--qos high: PBS has no quality of service"),
         ("pbs", ["--constraint", "fast"], "--constraint fast: pbs knows resources with values"),
         ("pbs", ["--nice", "3", "--priority", "2"], "--nice and --priority are one number in PBS"),
@@ -397,3 +411,17 @@ def test_a_job_does_not_begin_before_its_time_and_an_exclusive_one_is_alone(nori
     (node,) = json.loads(noria("nodes", "--on", "local", "--json").stdout)["nodes"]
     assert (node["cpus"], node["free_cpus"]) == (int(ALL_CPUS), 0)
     noria("cancel", holder)
+
+
+@pytest.mark.parametrize(
+    ("on", "line", "raw"),
+    [("slurm", "#SBATCH --requeue", "--requeue"), ("pbs", "#PBS -r y", "'-r y'"), ("sge", "#$ -r y", "'-r y'")],
+)
+def test_noria_alone_submits_a_job_again(noria: Noria, tmp_path: Path, on: str, line: str, raw: str) -> None:
+    """Two who requeue run a training twice."""
+    path = tmp_path / "train.sh"
+    path.write_text(f"#!/bin/bash\n{line}\ntrue\n")
+    said = noria("submit", "--dry-run", "--on", on, str(path)).stdout
+    assert ("no-requeue" if on == "slurm" else "-r n") in said
+    assert line.partition(" ")[2] not in said.replace("#SBATCH --no-requeue", "")
+    assert "Noria submits a job again itself" in refused(noria, "--dry-run", "--on", on, "--raw", raw.strip("'"), "--", "true")

@@ -18,6 +18,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import msgspec
 import pytest
 
+from noria import sandbox
 from noria.jobs.carry import carry
 from noria.wire import runs, spools
 from noria.wire.spools import Log
@@ -195,13 +196,6 @@ def test_a_job_in_an_environment_without_noria(noria: Noria, bare: Path) -> None
     assert [point["step"] for point in shown["history"]["x"]] == list(range(10))
 
 
-SLURM = {
-    "sinfo": "echo slurm 22.05.8",
-    "sbatch": 'for script; do :; done\n(SLURM_JOB_NODELIST=$(hostname) sh "$script" & echo $! >"$0.pid") >/dev/null 2>&1 </dev/null\necho 4711',
-    "squeue": 'if kill -0 "$(cat "${0%squeue}sbatch.pid")" 2>/dev/null; then echo "4711|RUNNING|None|"; fi',
-    "sacct": "true",
-    "scancel": "true",
-}  # fmt: skip
 MLFLOW = """
 import mlflow, os, sys
 print(os.environ["MLFLOW_TRACKING_URI"])
@@ -222,11 +216,8 @@ def test_an_unmodified_mlflow_script_on_a_cluster(
     require("mlflow", importlib.util.find_spec("mlflow") is not None, "pip install mlflow")
     if not [entry for entry in entry_points(group="mlflow.tracking_store") if entry.name == "noria-spool"]:
         pytest.skip("the plugin is not installed: pip install -e .")
-    (tmp_path / "bin").mkdir()
-    for name, body in SLURM.items():
-        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
-        (tmp_path / "bin" / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    for name, value in sandbox.open_(tmp_path / "box", "slurm").items():
+        monkeypatch.setenv(name, value)
     server = Running(tmp_path / "home")
     try:
         (tmp_path / "train.py").write_text(MLFLOW)
@@ -242,3 +233,4 @@ def test_an_unmodified_mlflow_script_on_a_cluster(
         until(lambda: list(server.client.tree(run.info.artifact_uri)) == ["notes/a.txt"])
     finally:
         server.stop()
+        sandbox.end(tmp_path / "box")

@@ -13,7 +13,8 @@ import pytest
 from msgspec.structs import replace
 
 from noria.errors import Invalid, NoriaError, Unavailable
-from noria.jobs.dialect import HELD, Dialect, Node, Placement, Queue, Seen, clock, megabytes, plain
+from noria.jobs.dialect import Dialect, Node, Placement, Queue, Seen
+from noria.jobs.idioms import HELD, clock, megabytes, plain
 from noria.jobs.schedulers import pbs, sge, slurm
 from noria.plugins import Kind
 from noria.process import Answer
@@ -21,15 +22,18 @@ from noria.types import Job, JobSpec
 
 SCHEDULERS: Kind[Dialect] = Kind("noria.jobs.schedulers")
 MEMBERS = [
+    "CROWD",
     "NODES",
     "PROBE",
     "QUEUES",
     "STOPS",
     "cancel",
     "check",
+    "crowd",
     "final",
     "finals",
     "hold",
+    "inquiry",
     "learn",
     "nodes",
     "placement",
@@ -40,6 +44,7 @@ MEMBERS = [
     "states",
     "submit",
     "submitted",
+    "wait",
 ]
 GOLDEN = Path(__file__).parent.parent / "golden"
 FOLDER, PYTHON = "/home/ada/.noria/jobs/1f2e", "/opt/noria/bin/python"
@@ -170,6 +175,13 @@ def test_golden(name: str, case: str) -> None:
 
 
 # ---- what dialects share
+
+
+def test_nodes_left_out_stand_in_the_script_that_people_wrote_too() -> None:
+    for as_is in (False, True):
+        asked = job(exclude=["n1", "gpu-07.site"], script="#!/bin/bash\n", as_is=as_is)
+        assert "#SBATCH --exclude=n1,gpu-07.site\n" in slurm.script(asked, FOLDER, PYTHON)
+        assert "#$ -l hostname=!(n1|gpu-07.site)\n" in sge.script(asked, FOLDER, PYTHON)
 
 
 def test_units_are_rounded_up() -> None:

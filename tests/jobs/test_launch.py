@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,11 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from noria.jobs import drill
 from noria.jobs.dialect import Placement
-from noria.jobs.folder import Folder
+from noria.jobs.folder import Exit, Folder
 from noria.jobs.frameworks import fixed, port, usual
+from noria.jobs.launch import main
 from noria.jobs.machine import interfaces, network, shares
+from noria.jobs.mpi import Mpi
+from noria.jobs.remote import orders
 from noria.types import Job, JobSpec
+from tests.conftest import until
 
 Noria = Callable[..., subprocess.CompletedProcess[str]]
 TWO = Job("j1", "r1", JobSpec(["true"], nodes=2, tasks_per_node=2, cpus=3), "RUNNING", "ada", 1)
@@ -56,7 +62,7 @@ def test_slurm_says_what_it_would_have_said_to_tasks_of_its_own() -> None:
 
 def test_one_process_alone_is_told_of_no_cluster() -> None:
     alone = usual(Job("j", "r", JobSpec(["true"]), "RUNNING", "ada", 1), Placement(["here"], 0, None), 1, 0)
-    assert alone == {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    assert alone == {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
 
 
 @given(some.sets(some.integers(0, 63)), some.integers(1, 8), some.integers(1, 8))
@@ -109,6 +115,117 @@ def test_the_end_of_each_task_is_kept(noria: Noria) -> None:
     assert node.ranks[1].last == ["one", "two", "three"] and node.ranks[1].code == 1
     assert node.ranks[0].peak is not None  # It may have been ended before it had its memory.
     assert node.ranks[1].peak is not None and 200 << 20 < node.ranks[1].peak < 500 << 20
+
+
+def launched(folder: Folder, code: str, **asked: int) -> subprocess.Popen[bytes]:
+    """The launcher of a job of this machine, once its task runs."""
+    spec = JobSpec([sys.executable, "-c", code], scheduler="local", **asked)  # type: ignore[arg-type]  # By name, whatever it is.
+    folder.make(Job("j1", "a" * 32, spec, "QUEUED", "ada", 1), {}, "")
+    started = subprocess.Popen([sys.executable, "-m", "noria.jobs.launch", str(folder.path)])
+    until(lambda: folder.started() is not None)
+    return started
+
+
+def ended(launcher: subprocess.Popen[bytes], folder: Folder) -> Exit:
+    launcher.wait(50)
+    exit = folder.exit()
+    assert exit is not None
+    return exit
+
+
+def test_a_folder_that_cannot_be_read_for_a_while_ends_no_job(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "job")
+    running = launched(folder, "import time; time.sleep(4)", time=600)
+    for name in ("try", "drill"):
+        (folder.path / name).mkdir()  # Which nobody can read as a file.
+    folder.checkpoints.mkdir()
+    for name in ("node-1.json", "try-0.json", "checkpoints/last.json"):
+        (folder.path / name).touch()  # As after a power cut.
+    time.sleep(3)
+    for name in ("try", "drill"):
+        (folder.path / name).rmdir()
+    assert ended(running, folder).cause == "done" and running.returncode == 0
+
+
+def test_a_launcher_that_cannot_begin_says_nothing_for_the_try_that_replaced_it(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "job")
+    spec = JobSpec(["true"], scheduler="local", env={"NORIA_LAUNCHER": "pvm"})
+    folder.make(Job("j1", "a" * 32, spec, "QUEUED", "ada", 1), spec.env, "")
+    folder.replace(2)
+    assert main(str(folder.path)) == 127 and not (folder.path / "exit.json").exists()
+    folder.replace(1)
+    assert main(str(folder.path)) == 127
+    exit = folder.exit()
+    assert exit is not None and (exit.cause, exit.attempt) == ("cannot_start", 1)
+
+
+SAVES = """
+import noria, time
+noria.resume()
+for step in range(300): time.sleep(0.1); noria.checkpoint({}, step=step)
+"""
+
+
+def test_a_drill_of_a_time_limit_needs_none(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "job")
+    running = launched(folder, SAVES)
+    until(folder.checkpoints.is_dir)
+    folder.write("drill", "timeout 1")
+    exit = ended(running, folder)
+    assert (exit.cause, exit.code, exit.saved, exit.next) == ("time_limit", 75, True, "again")
+
+
+def test_a_warning_comes_late_enough_for_some_work(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "job")
+    running, began = launched(folder, SAVES, time=12, warn=60), time.monotonic()
+    assert ended(running, folder).cause == "time_limit" and time.monotonic() - began > 6
+
+
+def test_a_code_that_means_something_else_is_no_preemption(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "job")
+    exit = ended(launched(folder, "raise SystemExit(75)"), folder)
+    assert exit.cause != "preempted" and exit.next == "over"
+
+
+@pytest.mark.parametrize("kind", ["hang", "oom"])
+def test_a_drill_of_a_node_where_mpirun_has_started_nothing(tmp_path: Path, kind: str) -> None:
+    folder = Folder(tmp_path / "job")
+    folder.make(TWO, {}, "")
+    folder.write("drill", f"{kind} 1")
+    idle = Mpi(folder, TWO, Placement(["localhost", "localhost"], 1, None), frozenset(), 10)
+    drill.obey(idle)
+    assert idle.drilled == kind
+
+
+def test_what_mpirun_has_ordered_is_answered_as_soon_as_that_can_be_written(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "job")
+    folder.make(TWO, {}, "")
+    answer = orders(folder.path) / "1-a.exit"
+    answer.mkdir(parents=True)
+    folder.write("orders/1-a.json", '{"host": "localhost", "command": "exit 3"}')
+    second = Mpi(folder, TWO, Placement(["localhost", "localhost"], 1, None), frozenset(), 10)
+    assert second._running()
+    second.processes()[0].wait()
+    assert second._running() and answer.is_dir()
+    answer.rmdir()
+    assert second._running() and answer.read_text() == "3"
+
+
+def test_what_cannot_be_written_down_is_no_hang(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "job")
+    code = "import noria, time\nfor step in range(5): noria.log(x=1, step=step); time.sleep(1.2 if step < 4 else 6)"
+    running = launched(folder, code, hang=3)
+    (folder.path / "dump-1").mkdir()
+    assert ended(running, folder).cause == "done"
+
+
+def test_a_hang_is_one_though_somebody_removed_the_log(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "job")
+    code = "import noria, time\nfor step in range(5): noria.log(x=1, step=step); time.sleep(1.2 if step < 4 else 60)"
+    running = launched(folder, code, hang=3)
+    (folder.logs / "rank0.log").unlink()
+    exit = ended(running, folder)
+    assert exit.cause == "hang" and "rank 0 of try 1" in (folder.stacks / "rank0.txt").read_text()
 
 
 @pytest.mark.parametrize("job", ["nope:1", "nope:first"])

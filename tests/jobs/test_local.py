@@ -15,10 +15,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
+from msgspec import structs
 
 from noria import process
-from noria.jobs.folder import Folder
-from noria.jobs.localq import Entry, Machine, fit
+from noria.jobs.folder import Exit, Folder
+from noria.jobs.localq import Entry, Machine, Queue, fit
+from noria.jobs.schedulers import local
+from noria.jobs.submit import submit as hand_over
+from noria.process import Answer
+from noria.types import Job, JobSpec
 from tests.conftest import until
 
 Noria = Callable[..., subprocess.CompletedProcess[str]]
@@ -26,12 +31,14 @@ Noria = Callable[..., subprocess.CompletedProcess[str]]
 
 def submit(noria: Noria, *options: str, code: str = "") -> dict[str, Any]:
     command = [sys.executable, "-c", code] if code else []
-    return json.loads(noria("submit", "--json", *options, "--", *command).stdout)  # type: ignore[no-any-return]
+    said: dict[str, Any] = json.loads(noria("submit", "--json", *options, "--", *command).stdout)
+    return said
 
 
 def job(noria: Noria, prefix: str) -> dict[str, Any]:
-    (found,) = [each for each in json.loads(noria("ps", "--json").stdout)["jobs"] if each["id"].startswith(prefix)]
-    return found  # type: ignore[no-any-return]
+    jobs: list[dict[str, Any]] = json.loads(noria("ps", "--json").stdout)["jobs"]
+    (found,) = [each for each in jobs if each["id"].startswith(prefix)]
+    return found
 
 
 def test_what_a_job_logs_can_be_read_when_wait_returns(noria: Noria) -> None:
@@ -149,6 +156,43 @@ def test_a_launcher_that_is_killed_is_noticed(noria: Noria) -> None:
     assert not process.alive(started.tasks[0].pid, started.tasks[0].born)
 
 
+class Stays(Queue):
+    """Its runners stay for long after their jobs have ended, as where much is to be cleaned up."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.tries: list[int] = []
+        self.runners: list[process.Popen[bytes]] = []
+
+    def _runner(self, folder: str, log: Path, env: dict[str, str]) -> int:
+        self.tries.append(Folder(Path(folder)).current())
+        self.runners.append(process.start(["sleep", "60"], log=log, env=env, cwd=folder))
+        return self.runners[-1].pid
+
+
+def test_a_job_that_goes_on_starts_when_its_last_try_has_left(tmp_path: Path) -> None:
+    queue, folder = Stays(tmp_path / "local"), Folder(tmp_path / "jobs" / "j1")
+    first = Job("j1", "r1", JobSpec(["true"], scheduler="local"), "QUEUED", "ada", 1)
+
+    def submitted(job: Job) -> str:
+        return hand_over(job, folder, local, {}, lambda argv: Answer(0, queue.submit(folder) if "submit" in argv else "{}", ""))
+
+    try:
+        assert submitted(first) == submitted(first) == "j1" and queue.tries == [1]
+        folder.write_exit(Exit(75, 1, 1, cause="preempted", saved=True, next="again"))
+        second = structs.replace(first, tries=1)
+        assert submitted(second) == submitted(second) == "j1" and queue.tries == [1]
+        assert queue.why("j1").reason == "Its last try cleans up behind itself."
+        queue.ended("j1")
+        assert queue.tries == [1, 2] and queue.query()["j1"].state == "RUNNING"
+        queue.ended("j1")
+        assert queue.query() == {}
+    finally:
+        for runner in queue.runners:
+            runner.kill()
+            runner.wait()
+
+
 def test_logs_follow_until_the_end(noria: Noria) -> None:
     submitted = submit(noria, code="import time\nfor i in range(5): print(i, flush=True); time.sleep(0.1)")
     before = time.monotonic()
@@ -173,7 +217,7 @@ def test_the_environment_is_the_submitters_where_it_matters_and_nothing_else(nor
         (("--gpus", "64"), "--gpus: this machine has"),
         (("--mem", "lots"), "'lots' is not a size of memory. Write 500M or 8G."),
         (("--time", "soon"), "'soon' is not a time."),
-        (("--on", "lsf"), "There is no 'lsf' among schedulers. Use one of: local, pbs, sge, slurm."),
+        (("--on", "lsf"), "There is no cluster 'lsf'. Use one of: local, pbs, sge, slurm; or describe it in noria.toml"),
         (("--env", "NO_SUCH_VARIABLE"), "there is no such variable here"),
     ],
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,46 @@ def test_what_is_more_than_code_is_refused_with_the_cure(
     (tmp_path / "plain/huge").write_text("x" * 20_000)
     with pytest.raises(Invalid, match="Make it a git repository"):
         code.freeze(tmp_path / "plain", tmp_path / "store")
+
+
+def test_what_came_from_elsewhere_is_compared_with_its_name(repository: Path, tmp_path: Path) -> None:
+    (repository / "link.py").symlink_to("train.py")
+    (repository / "naïve.py").write_text("x = 1\n")
+    os.link(repository / "train.py", repository / "again.py")
+    packed = Path(code.freeze(repository, tmp_path / "store").file)
+    code.compare(packed)
+    assert packed.exists()
+    changed = tmp_path / packed.name
+    with tarfile.open(changed, "w") as tar:
+        tar.add(repository / "train.py", "../train.py")
+    for content in (
+        changed.read_bytes(),
+        packed.read_bytes()[:1600],
+        packed.read_bytes().replace(b"version = 1", b"version = 9"),
+    ):
+        changed.write_bytes(content)
+        with pytest.raises(Invalid, match=r"is not what was submitted\. Submit it again"):
+            code.compare(changed)
+        assert not changed.exists()
+
+
+def test_code_that_changes_while_it_is_packed_is_named_by_what_was_packed(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = code.gather(repository)
+
+    def gather(folder: Path) -> code.Tree:
+        return looked
+
+    monkeypatch.setattr(code, "gather", gather)
+    before, digest = code._digest(looked), code._digest
+
+    def late(tree: code.Tree) -> str:
+        found = digest(tree)
+        (repository / "train.py").write_text("version = 3\n")
+        return found
+
+    monkeypatch.setattr(code, "_digest", late)
+    packed = Path(code.freeze(repository, tmp_path / "store").file)
+    assert packed.stem != before
+    code.compare(packed)

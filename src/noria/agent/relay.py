@@ -22,6 +22,7 @@ from noria.client.http import Server
 from noria.client.read import Piece
 from noria.client.spool import now
 from noria.errors import NoriaError, Unavailable
+from noria.jobs.say import say
 from noria.wire import logged_models, runs
 from noria.wire import spools as wire
 
@@ -110,7 +111,7 @@ class Relay:
 
     def _complain(self, path: Path, sentence: str) -> None:
         if self._complaints.get(path) != sentence:
-            print(f"noria: spool {path}: {sentence}", file=sys.stderr, flush=True)
+            say(f"spool {path}: {sentence}")
             self._complaints[path] = sentence
 
     def _try(self, path: Path, *, over: bool) -> bool:

@@ -10,8 +10,9 @@ import resource
 import shutil
 import socket
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -19,8 +20,11 @@ from msgspec import Struct
 
 from noria import process
 from noria.hardware import probe
+from noria.mounts import kind
 
 OUTSIDE = ("pypi.org", 443)
+OWN = ("/scratch", "/local")
+_DISKS = ("ext4", "xfs", "btrfs", "zfs", "ext3", "ext2", "f2fs")
 SCRATCH = ("TMPDIR", "SLURM_TMPDIR", "PBS_JOBDIR", "SCRATCH", "WORK", "JOBTMP", "LOCAL_SCRATCH")
 _BLOCK, _BLOCKS, _WAIT = 4 << 20, 64, 3.0
 _FILES = 200
@@ -77,10 +81,15 @@ def scratch(variable: Callable[[str], str | None]) -> list[Path]:
     """Folders of the node's own that may be written to: those that the site names, and the usual ones."""
     named = [Path(value) for name in SCRATCH if (value := variable(name))]
     found: dict[int, Path] = {}
-    for folder in [*named, Path("/scratch"), Path("/local"), Path("/tmp"), Path("/dev/shm")]:  # noqa: S108 (to look at)
+    for folder in [*named, *map(Path, OWN), Path(tempfile.gettempdir()), Path("/dev") / "shm"]:
         if folder.is_dir() and os.access(folder, os.W_OK):
             found.setdefault(folder.stat().st_dev, folder)
     return list(found.values())
+
+
+def own_disk(storage: Sequence[Storage]) -> str:
+    """The folder of the node's own disk that outlives a job, where there is one besides /tmp; those of variables are the job's."""
+    return next((each.path for each in storage if each.path in OWN and each.kind in _DISKS), "")
 
 
 def storage(folder: Path) -> Storage:
@@ -119,16 +128,6 @@ def _small(folder: Path) -> float:
         return 2 * _FILES / (time.perf_counter() - start)
     finally:
         shutil.rmtree(place, ignore_errors=True)
-
-
-def kind(folder: Path, mounts: str | None = None) -> str:
-    """The kind of file system, as Linux's list of mounts has it (proc(5)): the longest mount point above the folder."""
-    best, found, path = "", "", str(folder.resolve())
-    for line in (mounts or Path("/proc/mounts").read_text()).splitlines():
-        point, name = line.split()[1:3]
-        if (path == point or path.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
-            best, found = point, name
-    return found
 
 
 def _import(module: str) -> Import:

@@ -4,22 +4,31 @@ job.json      the job, as the server knew it        env.json      its environmen
 job.sh        the script that the scheduler got      submitting, submitted  that it was handed over, and the scheduler's id
 state.json    what the launcher of node 0 does now   exit.json     how it ended
 node-<N>.json what the launcher of node N sees of its tasks, and that it still looks
+try           the number of the first try of this submission: who is of an earlier one has been replaced, and writes nothing more
+try-<N>.json  how try N ended, what caused it, and what comes next, as the launcher of node 0 sees it
 logs/         scheduler.log, and rank<N>.log for each task
 spool/        what the tasks say                     checkpoints/  what they go on from
 failed-<N>    why try N ended early, written by whichever launcher saw it first
+ready-<N>     that node N has copied what its tasks need
+stacks/       where each task was when no steps were made
+stop-<N>      that the scheduler wants try N to stop, for nodes that it did not tell
+drill         a trouble that somebody wants to see it survive
 orders/       what mpirun wants started on which node
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from noria.types import Job
+from noria.jobs.recover import Verdict
+from noria.types import Cause, Job, Try
 
 T = TypeVar("T")
 
@@ -44,7 +53,8 @@ class Started(Struct, frozen=True):
 
 
 class Rank(Struct):
-    """One task, as its launcher sees it: `peak` is the most memory that it or a child of its had, in bytes; `last` are its last lines.
+    """One task, as its launcher sees it: `peak` is the most memory that it or a child of its had, in bytes; `last` are its last lines,
+    and `begins` is where in its log, in bytes, this try begins.
 
     Times in milliseconds since 1970; what has no value yet is None.
     """
@@ -56,21 +66,26 @@ class Rank(Struct):
     code: int | None = None
     peak: int | None = None
     last: list[str] = []
+    begins: int = 0
 
 
 class Node(Struct):
-    """One node's launcher and its tasks; `seen` is its heartbeat."""
+    """One node's launcher and its tasks; `seen` is its heartbeat. `over`: all tasks of this try have ended here. `oom_kills`: processes
+    that the kernel has killed for want of memory meanwhile."""
 
     node: int
     host: str
     attempt: int
     seen: int
     ranks: list[Rank]
+    over: bool = False
+    oom_kills: int = 0
 
 
 class Exit(Struct, frozen=True):
     """How a job, or one try of it, ended. `rank` is the first that failed, with the `host` where it ran and its `last` lines; None if none
-    did. `spools` are the sizes of what was logged, by which another host knows that it sees all of it; None if that is not known."""
+    did. `cause` is why, with the lines that show it as `evidence`; `stopped` is the signal by which the scheduler wanted an end, and only the
+    scheduler knows why. `started`, `nodes` and `saved` are as `Try` has them, and `next` is what comes now. `spools` are the sizes of what was logged, by which another host knows that it sees all of it; None if that is not known."""
 
     code: int
     ended: int
@@ -80,6 +95,34 @@ class Exit(Struct, frozen=True):
     host: str = ""
     last: list[str] = []
     spools: dict[str, int] | None = None
+    cause: Cause = "unknown"
+    evidence: list[str] = []
+    stopped: int = 0
+    started: int | None = None
+    nodes: list[str] = []
+    saved: bool = False
+    next: Verdict = "over"
+
+    def told(self) -> Try:
+        """As the server records it."""
+        return Try(
+            self.attempt, self.cause, self.ended, self.started, self.code, self.nodes, self.rank, self.host, self.reason, self.saved
+        )  # fmt: skip
+
+
+def said(one: Try) -> Exit:
+    """The record of a try whose launcher could not write one."""
+    return Exit(one.code, one.ended, one.number, one.rank, one.reason, one.host, cause=one.cause, started=one.started, nodes=one.nodes,
+                saved=one.saved)  # fmt: skip
+
+
+class Mark(Struct, frozen=True):
+    """The newest checkpoint, in `checkpoints/last.json`: which try wrote it, its step, the seconds that it took, and when."""
+
+    attempt: int
+    step: int
+    cost: float
+    at: int
 
 
 class Order(Struct, frozen=True):
@@ -95,7 +138,7 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.logs, self.spool, self.checkpoints = path / "logs", path / "spool", path / "checkpoints"
-        self.script, self.env = path / "job.sh", path / "env.json"
+        self.script, self.env, self.stacks = path / "job.sh", path / "env.json", path / "stacks"
 
     def make(self, job: Job, env: dict[str, str], script: str) -> None:
         """Write all that the job is told; again is harmless."""
@@ -112,17 +155,81 @@ class Folder:
     def _write(self, name: str, body: bytes, mode: int = 0o600, *, sync: bool = True) -> None:
         target = self.path / name
         beside = target.with_name(f".{target.name}.{os.getpid()}")
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
-            file.write(body)
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(beside, target)
+        try:
+            with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+                file.write(body)
+                if sync:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(beside, target)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
+
+    def reserve(self, size: int) -> None:
+        """Take the room that the last word needs, which must find some on a full disk too."""
+        self._reserved.write_bytes(bytes(size))
+
+    @property
+    def _reserved(self) -> Path:
+        return self.path / f".reserved.{socket.gethostname()}.{os.getpid()}"
+
+    def _write_last(self, name: str, body: bytes) -> None:
+        """Where there is no room any more, in that which was reserved."""
+        try:
+            self._write(name, body)
+            self._reserved.unlink(missing_ok=True)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            with self._reserved.open("r+b") as file:
+                file.write(body)
+                file.truncate()
+            os.replace(self._reserved, self.path / name)
+
+    def purged(self) -> bool:
+        """Whether somebody has removed it, or what lies in it: sites do that with what is old in scratch space."""
+        return not (self.path / "job.json").exists()
+
+    def current(self) -> int:
+        """The number of the first try of this submission."""
+        try:
+            return int((self.path / "try").read_text() or 1)
+        except (FileNotFoundError, ValueError):
+            return 1
+
+    def replace(self, number: int) -> None:
+        """From now on, what comes of tries before this one does not count, and their processes stop when they see it."""
+        self._write("try", str(number).encode())
+
+    def tries(self) -> list[Exit]:
+        """Those that are over, over all submissions, as far as launchers could say it."""
+        found = [self._read(path.name, Exit) for path in self.path.glob("try-*.json")]
+        return sorted((each for each in found if each is not None), key=lambda each: each.attempt)
+
+    def tried(self, attempt: int) -> Exit | None:
+        return self._read(f"try-{attempt}.json", Exit)
+
+    def write_tried(self, exit: Exit) -> None:
+        self._write(f"try-{exit.attempt}.json", msgspec.json.encode(exit))
+
+    def mark(self) -> Mark | None:
+        """Of the newest checkpoint; None if none was made."""
+        return self._read("checkpoints/last.json", Mark)
+
+    def cost(self) -> float:
+        """Seconds that the newest checkpoint took; 0 if none was made."""
+        return mark.cost if (mark := self.mark()) else 0.0
+
+    def saved(self, attempt: int) -> bool:
+        """Whether this try has left a checkpoint."""
+        mark = self.mark()
+        return mark is not None and mark.attempt == attempt
 
     def _read(self, name: str, kind: type[T]) -> T | None:
         try:
             return msgspec.json.decode((self.path / name).read_bytes(), type=kind)
-        except FileNotFoundError:
+        except (FileNotFoundError, msgspec.DecodeError):  # A power cut leaves some that are not synced empty.
             return None
 
     def job(self) -> Job:
@@ -150,15 +257,16 @@ class Folder:
         self._write("submitted", scheduler_id.encode())
 
     def started(self) -> Started | None:
-        return self._read("state.json", Started)
+        found = self._read("state.json", Started)
+        return found if found is not None and found.attempt >= self.current() else None
 
     def write_started(self, state: Started) -> None:
         self._write("state.json", msgspec.json.encode(state))
 
     def nodes(self) -> list[Node]:
         """What the launchers wrote last, in the order of nodes."""
-        found = [self._read(path.name, Node) for path in self.path.glob("node-*.json")]
-        return sorted((each for each in found if each is not None), key=lambda each: each.node)
+        found, first = [self._read(path.name, Node) for path in self.path.glob("node-*.json")], self.current()
+        return sorted((each for each in found if each is not None and each.attempt >= first), key=lambda each: each.node)
 
     def write_node(self, node: Node) -> None:
         self._write(f"node-{node.node}.json", msgspec.json.encode(node), sync=False)
@@ -177,16 +285,20 @@ class Folder:
         beside.unlink()
 
     def node_exit(self, node: int) -> Exit | None:
-        return self._read(f"exit-{node}.json", Exit)
+        return self._of_now(self._read(f"exit-{node}.json", Exit))
 
     def write_node_exit(self, node: int, exit: Exit) -> None:
-        self._write(f"exit-{node}.json", msgspec.json.encode(exit))
+        self._write_last(f"exit-{node}.json", msgspec.json.encode(exit))
 
     def exit(self) -> Exit | None:
-        return self._read("exit.json", Exit)
+        return self._of_now(self._read("exit.json", Exit))
+
+    def _of_now(self, exit: Exit | None) -> Exit | None:
+        """A word of a try that was replaced, and has not noticed, comes too late."""
+        return exit if exit is not None and exit.attempt >= self.current() else None
 
     def write_exit(self, exit: Exit) -> None:
-        self._write("exit.json", msgspec.json.encode(exit))
+        self._write_last("exit.json", msgspec.json.encode(exit))
 
     def rank_logs(self) -> list[tuple[int, Path]]:
         """The log of each task, by rank."""

@@ -23,6 +23,11 @@ def port(job: Job, attempt: int) -> int:
     return 20_000 + (crc32(job.id.encode()) + _PORTS * attempt) % 12_000
 
 
+def spare_port(job: Job, attempt: int) -> int:
+    """The last of a try's ports, which no framework uses."""
+    return port(job, attempt) + _PORTS - 1
+
+
 def fixed(job: Job, placement: Placement, attempt: int, local: int, env: Mapping[str, str]) -> dict[str, str]:
     """Who a task is: what nobody may set otherwise. env: the launcher's, which tells whether this is Slurm."""
     spec, node = job.spec, placement.node_rank
@@ -45,11 +50,21 @@ def fixed(job: Job, placement: Placement, attempt: int, local: int, env: Mapping
 def usual(job: Job, placement: Placement, attempt: int, local: int) -> dict[str, str]:
     """What a job's own environment may set otherwise."""
     spec, rank = job.spec, placement.node_rank * job.spec.tasks_per_node + local
-    found = {"OMP_NUM_THREADS": str(spec.cpus), "PYTHONUNBUFFERED": "1"}
+    found = {"OMP_NUM_THREADS": str(spec.cpus), "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
     if spec.world_size > 1:
         found["TF_CONFIG"] = _tensorflow(placement, spec.tasks_per_node, rank, port(job, attempt) + 2)
         found["JAX_COORDINATOR_ADDRESS"] = f"{first(placement)}:{port(job, attempt) + 1}"
     return found
+
+
+def recorded(logs: str) -> dict[str, str]:
+    """What makes torch keep its last collective calls, and write them into this folder when one times out: its flight recorder, under
+    the names of 2.5 and of later releases."""
+    size, file = "2000", f"{logs}/flight_rank_"
+    return {
+        "TORCH_NCCL_TRACE_BUFFER_SIZE": size, "TORCH_NCCL_DUMP_ON_TIMEOUT": "1", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE": file,
+        "TORCH_FR_BUFFER_SIZE": size, "TORCH_FR_DUMP_TEMP_FILE": file,
+    }  # fmt: skip
 
 
 def first(placement: Placement) -> str:

@@ -7,7 +7,8 @@ and starts what fits. So jobs outlive the server, and the queue moves on without
 Each job has a runner, which is its launcher and then starts the next job. It does that by forking: a fresh interpreter, which needs
 ten times as long, is for the first of a row.
 
-    python -m noria.jobs.localq submit FOLDER | query | cancel ID… | hold ID… | release ID… | queues | nodes | run FOLDER
+    python -m noria.jobs.localq submit FOLDER | query | cancel ID… | hold ID… | release ID… | why ID | queues | nodes |
+        run FOLDER
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,9 +31,12 @@ from msgspec import Struct
 
 from noria import config, process
 from noria.jobs import dialect
-from noria.jobs.dialect import HELD, Node, Seen
+from noria.jobs.dialect import Node, Other, Seen, Wait
 from noria.jobs.folder import Exit, Folder
+from noria.jobs.idioms import HELD
 from noria.jobs.launch import main as launch
+from noria.jobs.machine import gpus
+from noria.jobs.neighbours import Ledger, Taken, Wanted
 from noria.process import Answer
 from noria.types import JobSpec
 
@@ -46,7 +51,8 @@ _ROW = 100
 class Entry(Struct, frozen=True):
     """A job in the queue and what it takes; once it runs, also who it is and which GPUs it was given.
 
-    The greater `priority` goes first. `begin` is the time, in milliseconds since 1970, before which it does not start.
+    The greater `priority` goes first. `begin` is the time, in milliseconds since 1970, before which it does not start. `attempt` is the
+    first try of this submission.
     """
 
     id: str
@@ -60,6 +66,7 @@ class Entry(Struct, frozen=True):
     priority: int = 0
     begin: int = 0
     held: bool = False
+    attempt: int = 1
 
 
 class Machine(Struct, frozen=True):
@@ -71,8 +78,7 @@ class Machine(Struct, frozen=True):
 
 
 def machine() -> Machine:
-    gpus = sorted(path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
-    return Machine(len(os.sched_getaffinity(0)), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), gpus)
+    return Machine(len(os.sched_getaffinity(0)), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), gpus())
 
 
 def needs(spec: JobSpec) -> tuple[int, int, int]:
@@ -81,11 +87,15 @@ def needs(spec: JobSpec) -> tuple[int, int, int]:
 
 
 def fit(waiting: Iterable[tuple[K, Entry]], running: Sequence[Entry], whole: Machine) -> Iterator[tuple[K, Entry]]:
-    """Who starts now, each with the key it came with: in the order given, and nobody overtakes one that waits for room."""
+    """Who starts now, each with the key it came with: in the order given, and nobody overtakes one that waits for room.
+
+    running: what is not free; one that was given no GPUs yet keeps as many free as it is to have.
+    """
     cpus = whole.cpus - sum(each.cpus for each in running)
     mem = whole.mem - sum(each.mem for each in running)
     taken = {gpu for each in running for gpu in each.given}
-    free = [gpu for gpu in whole.gpus if gpu not in taken]
+    kept = sum(each.gpus for each in running if not each.given)
+    free = [gpu for gpu in whole.gpus if gpu not in taken][kept:]
     for key, each in waiting if cpus else ():
         # A job that asks for more than there is was refused at submission; what fits the empty machine runs when it is empty.
         if each.cpus > cpus or each.mem > mem or each.gpus > len(free):
@@ -98,15 +108,18 @@ def fit(waiting: Iterable[tuple[K, Entry]], running: Sequence[Entry], whole: Mac
 
 
 class Queue:
-    """The folders. Every method holds the lock while it works. Held jobs, and those whose time has not come, stand aside."""
+    """The folders. Every method holds the lock while it works. Held jobs, those whose time has not come, and those whose last try still
+    cleans up behind itself, stand aside."""
 
     def __init__(self, root: Path, row: int = _ROW) -> None:
         """row: how many runners were forked before this process; from _ROW on it starts fresh ones."""
-        self._home, self._row = root.parent, row
+        self._home, self._row, self._crowd = root.parent, row, ""
         self.waiting, self.aside, self.running = root / "waiting", root / "aside", root / "running"
         for folder in (self.waiting, self.aside, self.running):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = root / "lock"
+        self._machine = config.load().machine
+        self._ledger = Ledger(Path(self._machine), self._home)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -118,11 +131,13 @@ class Queue:
         """Queue a job once, however often it is asked for."""
         job = folder.job()
         with self._locked():
-            known = any(_id(name) == job.id for place in (self.waiting, self.aside, self.running) for name in _names(place))
-            if not (known or folder.exit() or folder.started()):
+            runs = [each.attempt for _, each in self._entries(self.running, [job.id])]  # An earlier try may be there yet.
+            known = any(_id(name) == job.id for place in (self.waiting, self.aside) for name in _names(place))
+            if not (known or job.tries + 1 in runs or folder.exit() or folder.started()):
                 (cpus, mem, gpus), spec = needs(job.spec), job.spec
-                entry = Entry(job.id, str(folder.path), cpus, mem, gpus, priority=spec.priority - spec.nice, begin=spec.begin)
-                self._put((self.aside if entry.begin else self.waiting) / name(entry, time.time_ns()), entry)
+                entry = Entry(job.id, str(folder.path), cpus, mem, gpus, priority=spec.priority - spec.nice, begin=spec.begin,
+                              attempt=job.tries + 1)  # fmt: skip
+                self._put((self.aside if entry.begin or runs else self.waiting) / name(entry, time.time_ns()), entry)
             self._start()
         return job.id
 
@@ -132,6 +147,8 @@ class Queue:
             self._start()
             now = _now()
             states = {_id(name): Seen("SUBMITTED") for name in _names(self.waiting)}
+            for job_id in list(states)[:1]:
+                states[job_id] = Seen("SUBMITTED", None, self._crowd)  # Of the first alone: the others wait for it.
             states |= {each.id: Seen("SUBMITTED", None, _why(each, now)) for _, each in self._entries(self.aside)}
             return states | {_id(name): Seen("RUNNING") for name in _names(self.running)}
 
@@ -159,11 +176,31 @@ class Queue:
         free = int(node.free_cpus == node.cpus)
         return [dialect.Queue("local", "up", True, None, 1, free, node.cpus, node.free_cpus, running, waiting)]
 
+    def why(self, job_id: str) -> Wait:
+        """Why a job waits: who runs here and in other queues of this machine, and who goes before it."""
+        with self._locked():
+            aside = next((each for _, each in self._entries(self.aside, [job_id])), None)
+            ahead = list(takewhile(lambda each: each.id != job_id, (each for _, each in self._ready())))
+            running = [each for _, each in self._entries(self.running)]
+            with self._ledger.open() as ledger:
+                theirs = ledger.taken()
+        others = [_known(each) for each in (*running, *ahead)]
+        others += [Other(str(each.pid), user, True, 1, each.cpus, len(each.gpus)) for user, each in theirs]
+        if aside is not None:
+            return Wait(_why(aside, _now()))
+        return Wait(
+            "Jobs that came first, or are of higher priority, wait before it."
+            if ahead
+            else "Waits until enough of this machine is free.",
+            [],
+            others,
+        )
+
     def cancel(self, ids: Sequence[str]) -> None:
         """End what runs, drop what waits."""
         with self._locked():
             for path, each in [*self._entries(self.waiting, ids), *self._entries(self.aside, ids)]:
-                Folder(Path(each.folder)).write_exit(Exit(128 + signal.SIGTERM, _now(), 0, reason="cancelled while it waited"))
+                _cancelled(Folder(Path(each.folder)))
                 path.unlink()
             for _, each in self._entries(self.running, ids):
                 if process.alive(each.pid, each.born):
@@ -181,16 +218,24 @@ class Queue:
             if not process.alive(each.pid, each.born):
                 _sweep(Folder(Path(each.folder)))
                 path.unlink(missing_ok=True)
-        now = _now()
+        now, here = _now(), _names(self.running)
         for path, each in self._entries(self.aside):
-            if not each.held and each.begin <= now:
+            if not each.held and each.begin <= now and each.id not in here:
                 os.replace(path, self.waiting / path.name)
-        running = [each for _, each in self._entries(self.running)]
-        ready = (
-            pair for pair in self._one_by_one(self.waiting) if not pair[1].held
-        )  # Whoever held it died before it stood aside.
-        for path, each in fit(ready, running, machine()):
-            self._run(each, path)
+        with self._ledger.open() as ledger:
+            whole, theirs = machine(), ledger.taken()
+            others = [Entry("", "", each.cpus, each.mem, 0, given=each.gpus) for _, each in theirs]
+            others += [Entry("", "", each.cpus, each.mem, each.gpus) for each in ledger.first()]
+            for path, each in fit(self._ready(), [*(each for _, each in self._entries(self.running)), *others], whole):
+                self._run(each, path)
+            taken = [Taken(each.cpus, each.mem, each.given, each.pid, each.born) for _, each in self._entries(self.running)]
+            waits = next((Wanted(each.cpus, each.mem, each.gpus) for _, each in self._ready()), None)
+            ledger.write(taken, waits, Wanted(whole.cpus, whole.mem, len(whole.gpus)))
+            self._crowd = _crowd(theirs) if waits else ""
+
+    def _ready(self) -> Iterator[tuple[Path, Entry]]:
+        """Who may start, in order. Whoever held one of them may have died before it stood aside."""
+        return (pair for pair in self._one_by_one(self.waiting) if not pair[1].held)
 
     def _run(self, each: Entry, waiting: Path) -> None:
         """Start one job. The entries change first: a crash in between may lose a start, never double one."""
@@ -198,7 +243,10 @@ class Queue:
         waiting.unlink()
         folder = Folder(Path(each.folder))
         try:
-            env = {name: os.environ[name] for name in _KEPT if name in os.environ} | {"NORIA_HOME": str(self._home)}
+            env = {name: os.environ[name] for name in _KEPT if name in os.environ} | {
+                "NORIA_HOME": str(self._home),
+                "NORIA_MACHINE": self._machine,
+            }
             env[GPU_VARIABLE] = ",".join(each.given)
             pid = self._runner(each.folder, folder.logs / "scheduler.log", env)
             self._put(self.running / each.id, msgspec.structs.replace(each, pid=pid, born=process.born(pid)))
@@ -252,7 +300,34 @@ def _now() -> int:
 
 def _why(each: Entry, now: int) -> str:
     """Why a job waits, where it is not for room."""
-    return HELD if each.held else "Its start time has not come yet." if each.begin > now else ""
+    return (
+        HELD if each.held else "Its start time has not come yet." if each.begin > now else "Its last try cleans up behind itself."
+    )
+
+
+def _known(each: Entry) -> Other:
+    """A job of this queue, by what its folder says of it."""
+    try:
+        folder = Folder(Path(each.folder))
+        job, started = folder.job(), folder.started()
+    except OSError:
+        return Other(each.id, "", bool(each.pid), 1, each.cpus, each.gpus)
+    left = max(0, job.spec.time - (_now() - started.started) // 1000) if job.spec.time and started and each.pid else None
+    return Other(each.id, job.user, bool(each.pid), 1, each.cpus, each.gpus, left, job.spec.name)
+
+
+def _crowd(theirs: Sequence[tuple[str, Taken]]) -> str:
+    """What others have of this machine, as a sentence."""
+    users = sorted({user for user, _ in theirs})
+    if not users:
+        return ""
+    cpus, gpus = sum(each.cpus for _, each in theirs), sum(len(each.gpus) for _, each in theirs)
+    what = f"{cpus} CPUs and {gpus} GPUs" if gpus else f"{cpus} CPUs"
+    return f"Waits for room: {' and '.join(users)} {'has' if len(users) == 1 else 'have'} {what} of this machine in other queues."
+
+
+def _cancelled(folder: Folder) -> None:
+    folder.write_exit(Exit(128 + signal.SIGTERM, _now(), folder.current(), reason="cancelled while it waited", cause="cancelled"))
 
 
 def _sweep(folder: Folder) -> None:
@@ -267,7 +342,7 @@ def _sweep(folder: Folder) -> None:
 def run(folder: str, row: int) -> int:
     """A runner, from begin to end; its exit code is the job's."""
     code = launch(folder)
-    Queue(config.load().folder / "local", row).ended(Folder(Path(folder)).job().id)
+    Queue(config.load().folder / "local", row).ended(Path(folder).name)  # Which is its id, also when the folder is gone.
     return code
 
 
@@ -279,6 +354,8 @@ def answer(argv: Sequence[str], home: Path) -> Answer:
             return Answer(0, queue.submit(Folder(Path(rest[0]))), "")
         if verb in ("query", "queues", "nodes"):
             return Answer(0, msgspec.json.encode(getattr(queue, verb)()).decode(), "")
+        if verb == "why":
+            return Answer(0, msgspec.json.encode(queue.why(rest[0])).decode(), "")
         if verb in ("hold", "release"):
             queue.hold(rest, verb == "hold")
         elif verb == "cancel":

@@ -99,3 +99,9 @@ def _addresses(descriptor: int) -> Iterator[tuple[str, str]]:
 def _asked(descriptor: int, question: int, name: str) -> str:
     """An address of an interface (Linux: netdevice(7))."""
     return socket.inet_ntoa(fcntl.ioctl(descriptor, question, struct.pack("256s", name.encode()))[20:24])
+
+
+def gpus(devices: Path = Path("/dev")) -> list[str]:
+    """The ids of NVIDIA's GPUs on this node, as CUDA_VISIBLE_DEVICES has them."""
+    found = (path.name.removeprefix("nvidia") for path in devices.glob("nvidia[0-9]*"))
+    return sorted(found, key=int)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -27,9 +28,10 @@ class Mpi(Launcher):
 
     TICK = 0.1
 
-    def __init__(self, folder: Folder, job: Job, placement: Placement, stops: frozenset[int]) -> None:
-        super().__init__(folder, job, placement, stops)
+    def __init__(self, folder: Folder, job: Job, placement: Placement, stops: frozenset[int], grace: float) -> None:
+        super().__init__(folder, job, placement, stops, grace)
         self._obeyed: dict[Path, process.Popen[bytes]] = {}
+        self._answered: set[Path] = set()
         self._me = placement.nodes[placement.node_rank]
 
     def _start_tasks(self) -> None:
@@ -57,17 +59,18 @@ class Mpi(Launcher):
         names = ("OMPI_MCA_btl_tcp_if_include", "OMPI_MCA_oob_tcp_if_include")
         return {name: there for name in names if there and name not in os.environ}
 
-    def _processes(self) -> list[process.Popen[bytes]]:
-        return [*super()._processes(), *self._obeyed.values()]
+    def processes(self) -> list[process.Popen[bytes]]:
+        return [*super().processes(), *self._obeyed.values()]
 
     def _running(self) -> bool:
         """On the first node until mpirun has ended, which is then said to the others; on those until they heard it."""
-        self._obey()
+        with suppress(OSError):  # What cannot be read or answered now is the next time.
+            self._obey()
         if self.placement.node_rank:
             return self._first_exit is None
         alive = super()._running()
         if not alive and self._first_exit is None:
-            self.folder.write_failed(self._ended(0))
+            self._kept(lambda: self.folder.write_failed(self._ended(0)))
         return alive
 
     def _writers(self) -> list[str]:
@@ -81,8 +84,9 @@ class Mpi(Launcher):
                     log = self.folder.logs / f"mpi{self.placement.node_rank}.log"
                     self._obeyed[path] = process.start(["/bin/sh", "-c", wanted.command], log=log, env=self._environment())
         for path, child in self._obeyed.items():
-            if child.returncode is None and (status := child.poll()) is not None:
+            if path not in self._answered and (status := child.poll()) is not None:
                 self.folder.write(f"orders/{path.stem}.exit", str(process.exit_code(status)))
+                self._answered.add(path)
 
 
 def command(job: Job) -> list[str]:

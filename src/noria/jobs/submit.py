@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from noria.jobs.dialect import Dialect, tag
+from noria.jobs import carry
+from noria.jobs.dialect import Dialect
 from noria.jobs.folder import Folder
-from noria.process import Answer
+from noria.jobs.idioms import tag
+from noria.process import Answer, whoami
 from noria.types import Job
 
 
@@ -20,11 +21,15 @@ def submit(job: Job, folder: Folder, dialect: Dialect, env: dict[str, str], run:
 
     Raises Invalid for what this scheduler refuses, Unavailable if trying again may help.
     """
+    if folder.path.exists() and folder.current() <= job.tries:
+        _forget(folder)
     known = folder.submitted() or _answered_late(job, folder, dialect, run)
     if known:
         folder.write_submitted(known)
         return known
     text, command = rendered(job, folder, dialect)
+    folder.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.replace(job.tries + 1)
     folder.make(launched(job, folder), {**job.spec.env, **env}, text)
     if job.spec.script:
         _frozen(folder).write_text(job.spec.script)
@@ -37,7 +42,7 @@ def submit(job: Job, folder: Folder, dialect: Dialect, env: dict[str, str], run:
 def rendered(job: Job, folder: Folder, dialect: Dialect) -> tuple[str, list[str]]:
     """The script and the command that submits it. Raises Invalid for what this scheduler cannot express."""
     dialect.check(job.spec)
-    return dialect.script(job, str(folder.path), sys.executable), dialect.submit(str(folder.script), job)
+    return dialect.script(job, str(folder.path), carry.interpreter()), dialect.submit(str(folder.script), job)
 
 
 def launched(job: Job, folder: Folder) -> Job:
@@ -55,9 +60,21 @@ def _frozen(folder: Folder) -> Path:
     return folder.path / "script"
 
 
-def forget(folder: Folder) -> None:
-    """Make a folder as if its job had not been submitted yet; what was printed, logged and saved stays."""
-    for name in ("submitted", "submitting", "state.json", "exit.json", "exit-*.json", "failed-*", "node-*.json", "orders/*"):
+def _forget(folder: Folder) -> None:
+    """Make a folder as if its job had not been submitted yet: the server knows how its tries ended. What was printed, logged and saved
+    stays, and so does what became of earlier tries."""
+    for name in (
+        "submitted",
+        "submitting",
+        "state.json",
+        "exit.json",
+        "exit-*.json",
+        "node-*.json",
+        "ready-*",
+        "check-*",
+        "orders/*",
+        "drill",
+    ):
         for path in folder.path.glob(name):
             path.unlink(missing_ok=True)
 
@@ -67,7 +84,7 @@ def _answered_late(job: Job, folder: Folder, dialect: Dialect, run: Callable[[Se
     if not folder.submitting():
         return ""
     ours = tag(job)
-    found = [key for key, seen in dialect.states(run(dialect.query(job.user))).items() if ours in (seen.tag, key)]
+    found = [key for key, seen in dialect.states(run(dialect.query(whoami()))).items() if ours in (seen.tag, key)]
     if not found and (folder.started() or folder.exit()):
         return ours  # It has run already; the folder says the rest.
     return found[0] if found else ""

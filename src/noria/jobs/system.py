@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,10 +13,11 @@ from uuid import uuid4
 from noria import config, process
 from noria.client import gpus
 from noria.client.spool import Spool, now
-from noria.client.system import Recorder, Sampler
+from noria.client.system import Recorder, Sampler, kernel, limit
 from noria.errors import NoriaError
 from noria.jobs.dialect import Placement
 from noria.jobs.folder import Folder
+from noria.jobs.say import say
 from noria.types import Job
 from noria.wire.spools import FORMAT, Header, Log
 
@@ -65,5 +65,12 @@ def _interval(folder: Folder) -> float:
     try:
         return config.load(env={**os.environ, **folder.environment()}).system_metrics_interval
     except NoriaError as error:
-        print(f"noria: no system metrics: {error.message}", file=sys.stderr, flush=True)
+        say(f"no system metrics: {error.message}")
         return 0.0
+
+
+def oom_kills() -> int:
+    """How many processes of our control group, or of one around it whose memory is limited, the kernel has killed for want of memory."""
+    found = limit(kernel(Path("/proc/self/cgroup")), Path("/sys/fs/cgroup"))
+    lines = (kernel(found[0] / "memory.events") or kernel(found[0] / "memory.oom_control")).splitlines() if found else []
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

@@ -26,6 +26,10 @@ _JUNK = {".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", 
          "mlruns", "wandb", "lightning_logs", ".ipynb_checkpoints", ".noria"}  # fmt: skip
 
 
+ROOT = "mlflow-artifacts:/noria/code"
+"""Where code is kept for agents on other machines."""
+
+
 class Tree(Struct, frozen=True):
     """Files below `root`, by sorted relative paths. commit: of git, "" outside of a repository. dirty: whether files differ from it."""
 
@@ -40,7 +44,7 @@ def freeze(folder: Path, store: Path) -> Code:
     tree = gather(folder)
     packed = store / f"{_digest(tree)}.tar"
     if not packed.exists():
-        _pack(tree, packed)
+        packed = _pack(tree, store)
     inside = os.path.relpath(folder.resolve(), tree.root)
     return Code(str(packed), "" if inside == "." else inside, links(tree), tree.commit, tree.dirty)
 
@@ -119,26 +123,53 @@ def _digest(tree: Tree) -> str:
     for name in tree.files:
         path = Path(tree.root) / name
         mode = os.lstat(path).st_mode
-        content = os.readlink(path).encode("utf-8", "surrogateescape") if stat.S_ISLNK(mode) else path.read_bytes()
-        total.update(
-            msgspec.msgpack.encode((name.encode("utf-8", "surrogateescape"), stat.S_ISLNK(mode), bool(mode & 0o100), content))
-        )
+        content = _bytes(os.readlink(path)) if stat.S_ISLNK(mode) else path.read_bytes()
+        total.update(msgspec.msgpack.encode((_bytes(name), stat.S_ISLNK(mode), bool(mode & 0o100), content)))
     return total.hexdigest()
 
 
-def _pack(tree: Tree, packed: Path) -> None:
+def _packed_digest(packed: Path) -> str:
+    """The same, of a file that was packed."""
+    total = hashlib.blake2b(digest_size=16)
+    with tarfile.open(packed) as tar:
+        for each in tar:
+            inside = None if each.issym() else tar.extractfile(each)
+            content = inside.read() if inside is not None else _bytes(each.linkname)
+            total.update(msgspec.msgpack.encode((_bytes(each.name), each.issym(), bool(each.mode & 0o100), content)))
+    return total.hexdigest()
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def compare(packed: Path) -> None:
+    """Raise Invalid, and remove the file, unless it holds what its name says: it may have come from anywhere."""
     try:
-        packed.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        beside = packed.with_suffix(f".{os.getpid()}")
+        found = _packed_digest(packed)
+    except (tarfile.TarError, OSError, KeyError):
+        found = ""
+    if found != packed.stem:
+        packed.unlink(missing_ok=True)
+        raise Invalid("The code that the server keeps for this job is not what was submitted.", "Submit it again.")
+
+
+def _pack(tree: Tree, store: Path) -> Path:
+    """The file, named by what was packed: the tree may have changed since it was looked at."""
+    try:
+        store.mkdir(parents=True, exist_ok=True, mode=0o700)
+        beside = store / f".{os.getpid()}"
         with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             with tarfile.open(fileobj=file, mode="w") as tar:
                 for name in tree.files:
                     tar.add(Path(tree.root) / name, name, recursive=False)
             file.flush()
             os.fsync(file.fileno())
+        packed = store / f"{_packed_digest(beside)}.tar"
         os.replace(beside, packed)
+        return packed
     except OSError as error:
-        raise Unavailable(f"The code cannot be kept in {packed.parent} ({error.strerror}).",
+        raise Unavailable(f"The code cannot be kept in {store} ({error.strerror}).",
                           "Make room there, or submit without --freeze.") from None  # fmt: skip
 
 
@@ -151,7 +182,7 @@ def thaw(frozen: Code, into: Path) -> Path:
     beside.mkdir(parents=True)
     with tarfile.open(frozen.file) as tar:
         tar.extraction_filter = lambda member, path: member  # We packed it. As an argument, Python 3.11.2 does not know it.
-        tar.extractall(beside)  # noqa: S202 (so it is)
+        tar.extractall(beside)  # noqa: S202 (written by _pack, or compared with its name)
     for name, target in frozen.links.items():
         (beside / name).symlink_to(target)
     os.replace(beside, into)

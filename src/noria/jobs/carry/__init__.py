@@ -6,6 +6,7 @@
     .lib/noria/noria/        this package
     .lib/<python>/msgspec/   the agent's msgspec, which fits the Python that it was built for
     .lib/any/msgspec.py      `standin.py`, for every other Python
+    python-…                 the Python of an agent that came this way itself, and finds Noria here
 
 The launcher puts this folder at the end of PYTHONPATH. That is still before site-packages, hence the shim.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -32,8 +34,31 @@ _LEFT_OUT = shutil.ignore_patterns("__pycache__", "static")
 _METADATA = ("METADATA", "entry_points.txt")
 
 
+def carried() -> Path | None:
+    """The folder that this process has Noria from, if that is such a copy."""
+    lib = _package().parent.parent
+    return lib.parent if lib.name == ".lib" else None
+
+
+def interpreter() -> str:
+    """The program that runs modules of ours on every node as this process does."""
+    folder = carried()
+    if folder is None:
+        return sys.executable
+    program = folder / f"python-{python()}"
+    if not program.exists():
+        beside = folder / f".{program.name}.{os.getpid()}"
+        beside.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(folder))} exec {shlex.quote(sys.executable)} "$@"\n')
+        beside.chmod(0o700)
+        os.replace(beside, program)
+    return str(program)
+
+
 def carry(home: Path) -> Path:
     """The folder for PYTHONPATH, made below `home` if it is not there. Raises OSError if it cannot be."""
+    already = carried()
+    if already is not None:
+        return already
     target = home / "client" / _key()
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -10,7 +10,8 @@ from shlex import quote
 import msgspec
 
 from noria.errors import Invalid, Unavailable
-from noria.jobs.dialect import Node, Placement, Queue, Seen, refuse
+from noria.jobs.dialect import Node, Other, Placement, Queue, Seen, Wait
+from noria.jobs.idioms import refuse
 from noria.jobs.localq import COMMAND, GPU_VARIABLE, machine, needs
 from noria.process import Answer
 from noria.types import Job, JobSpec
@@ -18,7 +19,9 @@ from noria.types import Job, JobSpec
 PROBE = ["true"]
 QUEUES = [*COMMAND, "queues"]
 NODES = [*COMMAND, "nodes"]
+CROWD = ["true"]
 STOPS = frozenset({signal.SIGTERM, signal.SIGINT})
+GRACE = 10.0
 
 
 _ELSEWHERE = "Leave it out, or say --on with the cluster that has it."
@@ -27,6 +30,7 @@ REFUSED = {
     "account": ("this machine keeps no accounts", _ELSEWHERE),
     "qos": ("this machine has no quality of service", _ELSEWHERE),
     "constraint": ("this machine is one node", _ELSEWHERE),
+    "exclude": ("this machine is one node", _ELSEWHERE),
     "reservation": ("this machine has no reservations", _ELSEWHERE),
     "gpu_type": ("this machine's queue gives GPUs away by number, not by type", "Write --gpus COUNT."),
     "raw": ("the local queue has no submit command of its own", _ELSEWHERE),
@@ -99,6 +103,14 @@ def release(ids: Sequence[str]) -> list[str]:
     return [*COMMAND, "release", *ids]
 
 
+def inquiry(id: str, user: str) -> list[list[str]]:
+    return [[*COMMAND, "why", id]]
+
+
+def wait(id: str, answers: Sequence[Answer]) -> Wait:
+    return msgspec.json.decode(answers[0].out, type=Wait) if answers[0].code == 0 else Wait("The local queue does not answer.")
+
+
 def queues(answer: Answer) -> list[Queue]:
     if answer.code:
         raise Unavailable(f"The local queue did not answer: {answer.err.strip()[-300:]}")
@@ -109,6 +121,10 @@ def nodes(answer: Answer) -> list[Node]:
     if answer.code:
         raise Unavailable(f"The local queue did not answer: {answer.err.strip()[-300:]}")
     return msgspec.json.decode(answer.out, type=list[Node])
+
+
+def crowd(answer: Answer) -> list[Other]:
+    return []  # Who else is here is known without limits, and the server knows its own jobs.
 
 
 def placement(env: Mapping[str, str], read: Callable[[str], str], run: Callable[[Sequence[str]], Answer]) -> Placement:

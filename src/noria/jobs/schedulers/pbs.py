@@ -11,13 +11,13 @@ import shlex
 import signal
 from collections.abc import Callable, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from noria.errors import Invalid
-from noria.jobs.dialect import (
+from noria.jobs.dialect import Node, Other, Placement, Queue, Seen, Wait
+from noria.jobs.idioms import (
     HELD,
-    Node,
-    Placement,
-    Queue,
-    Seen,
+    REQUEUES,
     alone,
     clock,
     exited,
@@ -40,12 +40,14 @@ from noria.jobs.dialect import (
     usable,
 )
 from noria.process import Answer
-from noria.types import Job, JobSpec
+from noria.types import Cause, Job, JobSpec
 
 PROBE = ["qstat", "-B", "-f"]  # Grid Engine has a qstat too, but not this option
 QUEUES = ["qstat", "-Q", "-f"]
 NODES = ["pbsnodes", "-a"]
+CROWD = ["qstat", "-f"]
 STOPS = frozenset({signal.SIGTERM, signal.SIGINT})
+GRACE = 8.0  # kill_delay is 10 s.
 
 TRANSIENT = (
     r"cannot connect to server|connection refused|communication failure|time-?d? ?out|premature end of message|"
@@ -66,10 +68,16 @@ ENDS = {
     -29: "It reached its time limit; ask for more with --time.",
 }
 
+CAUSES: dict[int, Cause] = {-11: "preempted", -20: "node_failure", -28: "out_of_memory", -29: "time_limit"}
+
 LETTERS = {"H": HELD, "W": "Its start time has not come yet.", "S": "Suspended.", "U": "Suspended: its node is in use."}
 
 
-REFUSED = {"qos": ("PBS has no quality of service", "Leave it out, or say what stands for it there with --raw.")}
+REFUSED = {
+    "qos": ("PBS has no quality of service", "Leave it out, or say what stands for it there with --raw."),
+    # A chunk says what its nodes have, by = alone; filters of nodes were proposed for PBS, and never made.
+    "exclude": ("PBS can only be told which nodes to take", "Leave it out, or take one by its name: --constraint host=NAME."),
+}
 
 
 def learn(run: Callable[[Sequence[str]], Answer]) -> dict[str, str]:
@@ -79,7 +87,7 @@ def learn(run: Callable[[Sequence[str]], Answer]) -> dict[str, str]:
 def check(spec: JobSpec) -> None:
     sane(spec)
     refuse(spec, REFUSED)
-    untaken(spec, {"-J": "Use --array.", "-I": "Leave it out: jobs are not interactive."})
+    untaken(spec, {"-r": REQUEUES, "-J": "Use --array.", "-I": "Leave it out: jobs are not interactive."})
     requirements(spec)
     in_range(spec, "PBS", -1024, 1023)
     if spec.reservation and spec.queue:
@@ -157,7 +165,7 @@ def _seen(said: Mapping[str, str]) -> Seen:
     mark, letter, comment = found[1] if found else "", said.get("job_state", "Q"), said.get("comment", "")
     if letter in "FX":
         end = _ended(said, comment)
-        return Seen(end.state, end.exit_code, end.reason, mark)
+        return replace(end, tag=mark)
     if letter in "RSEUB":
         return Seen("RUNNING", None, LETTERS.get(letter, ""), mark)
     return Seen("SUBMITTED", None, LETTERS.get(letter) or _explain(comment), mark)
@@ -167,10 +175,13 @@ def _ended(said: Mapping[str, str], comment: str) -> Seen:
     status = int(said["Exit_status"]) if "Exit_status" in said else None
     code = status if status is None or status < 256 else status - 128  # 256 + n is signal n
     if said.get("substate") == "91":
-        return Seen("CANCELLED", code if code is not None and code >= 0 else None, comment or "It was deleted.")
+        return Seen("CANCELLED", code if code is not None and code >= 0 else None, comment or "It was deleted.",
+                    cause="cancelled")  # fmt: skip
     if code is None:
         return Seen("FAILED", None, comment or "PBS removed it before it ran, as it does when a dependency cannot be met.")
-    return exited(code) if code >= 0 else Seen("FAILED", None, ENDS.get(code, f"PBS ended it with its code {code}."))
+    if code >= 0:
+        return exited(code)
+    return Seen("FAILED", None, ENDS.get(code, f"PBS ended it with its code {code}."), cause=CAUSES.get(code, "unknown"))
 
 
 def _explain(comment: str) -> str:
@@ -193,6 +204,53 @@ def hold(ids: Sequence[str]) -> list[str]:
 
 def release(ids: Sequence[str]) -> list[str]:
     return ["qrls", *ids]
+
+
+def inquiry(id: str, user: str) -> list[list[str]]:
+    return [CROWD]
+
+
+def wait(id: str, answers: Sequence[Answer]) -> Wait:
+    known = dict(_jobs(answers[0].out))
+    mine = known.get(id, {})
+    comment, queue = mine.get("comment", ""), mine.get("queue", "")
+    order = [key for key, said in known.items() if said.get("queue") == queue and key != id]
+    rivals = [
+        key for key in order if known[key].get("job_state") == "R" or (known[key].get("job_state") == "Q" and _precedes(key, id))
+    ]
+    never = comment.startswith("Can Never Run")
+    reason = LETTERS.get(mine.get("job_state", "")) or _explain(comment) or "Waits for its turn."
+    return Wait(reason, [f"qstat -f: comment = {comment}"] * bool(comment), [_other(key, known[key]) for key in rivals], never)
+
+
+def crowd(answer: Answer) -> list[Other]:
+    found = [_other(key, said) for key, said in _jobs(answer.out) if said.get("job_state") in ("R", "Q")]
+    return sorted(found, key=lambda each: not each.is_running)
+
+
+def _precedes(first: str, second: str) -> bool:
+    """Whether a job came before another; what counts besides is the site's own formula."""
+    mine, theirs = (int(re.sub(r"\D.*", "", each) or 0) for each in (first, second))
+    return mine < theirs
+
+
+def _other(key: str, said: Mapping[str, str]) -> Other:
+    limit, used = seconds(said.get("Resource_List.walltime", "")), seconds(said.get("resources_used.walltime", "0"))
+    running = said.get("job_state") == "R"
+    nodes = int(said.get("Resource_List.nodect", "0"))
+    cpus, gpus = (int(said.get(f"Resource_List.{name}", "0")) for name in ("ncpus", "ngpus"))
+    left = max(0, limit - (used or 0)) if limit else None
+    return Other(
+        key,
+        said.get("Job_Owner", "").partition("@")[0],
+        running,
+        nodes,
+        cpus,
+        gpus,
+        left,
+        said.get("Job_Name", ""),
+        said.get("queue", ""),
+    )
 
 
 def queues(answer: Answer) -> list[Queue]:

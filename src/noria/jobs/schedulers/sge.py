@@ -14,16 +14,15 @@ from __future__ import annotations
 import re
 import shlex
 import signal
+import time
 from collections.abc import Callable, Mapping, Sequence
 from xml.etree import ElementTree
 
 from noria.errors import Invalid, Unavailable
-from noria.jobs.dialect import (
+from noria.jobs.dialect import Node, Other, Placement, Queue, Seen, Wait
+from noria.jobs.idioms import (
     HELD,
-    Node,
-    Placement,
-    Queue,
-    Seen,
+    REQUEUES,
     alone,
     exited,
     fan_out,
@@ -46,12 +45,14 @@ from noria.jobs.dialect import (
     usable,
 )
 from noria.process import Answer
-from noria.types import Job, JobSpec
+from noria.types import Cause, Job, JobSpec
 
 PROBE = ["qconf", "-sql"]  # PBS has a qstat and a qsub too, but no qconf
 QUEUES = ["qstat", "-g", "c", "-xml"]
 NODES = ["qhost", "-q", "-F", "-xml"]
+CROWD = ["qstat", "-u", "*", "-xml", "-r", "-s", "rp"]
 STOPS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGUSR2})  # USR2 comes with -notify, before KILL
+GRACE = 25.0  # A queue's `notify` is 60 s, and without it nothing is said.
 
 TRANSIENT = (
     r"unable to contact qmaster|unable to send message to qmaster|commlib error|got send error|got (no|timeout)|"
@@ -63,6 +64,7 @@ ENDS = {
     28: "Grid Engine could not enter its folder.",
     37: "It reached its time limit, or another of its limits; ask for more with --time.",
 }
+CAUSES: dict[int, Cause] = {19: "node_failure", 26: "cannot_start", 28: "cannot_start", 37: "time_limit", 100: "killed"}
 KILLED = 100  # the job was signalled, by qdel or by anyone: Grid Engine does not tell them apart
 AGAIN = (24, 25)  # migrating, rescheduling: a try ended, not the job
 
@@ -98,8 +100,17 @@ def complexes(answer: Answer) -> dict[str, str]:
 def check(spec: JobSpec) -> None:
     sane(spec)
     refuse(spec, REFUSED)
-    untaken(spec, {"-N": "Use --name: by the name Noria finds its jobs again.", "-t": "Use --array.", "-sync": "Use noria wait."})
-    requirements(spec)
+    untaken(
+        spec,
+        {
+            "-r": REQUEUES,
+            "-N": "Use --name: by the name Noria finds its jobs again.",
+            "-t": "Use --array.",
+            "-sync": "Use noria wait.",
+        },
+    )
+    if spec.exclude and {name for name, _ in requirements(spec)} & {"hostname", "h"}:
+        raise Invalid("--exclude and --constraint hostname are one request in Grid Engine.", "Give one of them.")
     in_range(spec, "Grid Engine", -1023, 1024)
     if spec.reservation and not spec.reservation.isdecimal():
         raise Invalid(
@@ -123,6 +134,7 @@ def script(job: Job, folder: str, python: str) -> str:
 def _directives(job: Job, folder: str) -> list[str]:
     spec, name = job.spec, plain(job.spec.name)
     asked = ["-S /bin/bash", f"-N {f'{name}.' if name else ''}{tag(job)}", f'-o "{log_path(folder)}"', "-j y", "-r n", "-notify"]
+    asked += [f"-l hostname=!({'|'.join(spec.exclude)})"] if spec.exclude else []
     if spec.as_is:
         return asked
     asked += [f"-l {resource}" for resource in _resources(spec)]
@@ -241,8 +253,8 @@ def _ended(failed: int, text: str, status: int) -> Seen:
     if failed == 0:
         return exited(status)
     if failed == KILLED:
-        return Seen("FAILED", status or None, "It was killed, by qdel or otherwise." if status != 0 else text)
-    return Seen("FAILED", status or None, ENDS.get(failed, f"Grid Engine says: {text}."))
+        return Seen("FAILED", status or None, "It was killed, by qdel or otherwise." if status != 0 else text, cause="killed")
+    return Seen("FAILED", status or None, ENDS.get(failed, f"Grid Engine says: {text}."), cause=CAUSES.get(failed, "unknown"))
 
 
 def cancel(ids: Sequence[str]) -> list[str]:
@@ -257,6 +269,73 @@ def release(ids: Sequence[str]) -> list[str]:
     return ["qrls", ",".join(ids)]
 
 
+def inquiry(id: str, user: str) -> list[list[str]]:
+    return [["qstat", "-j", id], CROWD, ["qalter", "-w", "v", id]]
+
+
+WAITS = (
+    (r"error reason +\d+: +(.*)", "Grid Engine could not start it and keeps it in error: {}."),
+    (r"can only run on an empty|(?:is|are) full|overload", "Waits for free slots."),
+    (r"offers only|(?:because it offers|cannot run .* because).*", "Waits until enough of what it asks for is free."),
+    (r"exceeds limit \"(.*?)\"|limit \"(.*?)\" in rule", "It would exceed the site's limit {}."),
+    (r"job dependencies", "Waits for another job to end."),
+    (r"user hold|on hold", HELD),
+    (r"execution time not reached|start time", "Its start time has not come yet."),
+    (r"not in (?:host|queue|ACL)|has no permission|access list|does not match", "The queues that would fit are not open to it."),
+)
+
+
+def wait(id: str, answers: Sequence[Answer]) -> Wait:
+    about = re.findall(r"^(?:scheduling info|error reason)[^:]*: +(.*(?:\n {20,}.*)*)", answers[0].out, re.MULTILINE)
+    lines = [" ".join(line.split()) for text in about for line in text.splitlines() if "scheduling information" not in line]
+    full = f"{answers[0].out}\n"
+    never = re.search(r"no suitable queues", answers[2].out + answers[2].err)
+    reason = next(
+        (_filled(says, found) for pattern, says in WAITS if (found := re.search(pattern, full))), "Waits for free slots."
+    )
+    said = [f"qstat -j: {line}" for line in lines[:6]] + ([f"qalter -w v: {never[0]}"] if never else [])
+    others = crowd(answers[1])
+    position = next((i for i, each in enumerate(others) if each.id == id), 0)
+    before = [each for i, each in enumerate(others) if each.id != id and (each.is_running or i < position)]
+    return Wait("No queue of this site can ever run it as it is." if never else reason, said, before, bool(never))
+
+
+def crowd(answer: Answer) -> list[Other]:
+    try:
+        return [_other(row) for row in _xml(answer, "list of jobs").iter("job_list")]
+    except Unavailable:
+        return []
+
+
+def _filled(says: str, found: re.Match[str]) -> str:
+    return says.format(next((group.strip().rstrip(".") for group in found.groups() if group), ""))
+
+
+def _other(row: ElementTree.Element) -> Other:
+    """A job of anybody's, as qstat -r lists it: those that run come first, then the others in the order of their priority."""
+    said = {field.tag: field.text or "" for field in row}
+    asked = {field.get("name", ""): field.text or "" for field in row if field.tag == "hard_request"}
+    slots, limit = _number(said.get("slots", "0")), _number(asked.get("h_rt", "")) or None
+    gpus = next(
+        (round(float(asked[name]) * slots) for name in COMPLEXES["gpu"] if re.fullmatch(r"[\d.]+", asked.get(name, ""))), 0
+    )
+    running, left = row.get("state") == "running", limit
+    if limit and running and said.get("JAT_start_time"):
+        began = time.mktime(time.strptime(said["JAT_start_time"].partition(".")[0], "%Y-%m-%dT%H:%M:%S"))
+        left = max(0, int(began + limit - time.time()))
+    return Other(
+        said["JB_job_number"],
+        said.get("JB_owner", ""),
+        running,
+        0,
+        slots,
+        gpus,
+        left,
+        said.get("JB_name", ""),
+        said.get("queue_name", "").partition("@")[0],
+    )
+
+
 def queues(answer: Answer) -> list[Queue]:
     found = []
     for row in _xml(answer, "list of queues").iter("cluster_queue_summary"):
@@ -269,7 +348,7 @@ def queues(answer: Answer) -> list[Queue]:
 
 def _xml(answer: Answer, what: str) -> ElementTree.Element:
     try:
-        return ElementTree.fromstring(usable(answer, "Grid Engine"))  # noqa: S314 - its own command wrote it
+        return ElementTree.fromstring(usable(answer, "Grid Engine"))  # noqa: S314 (from the site's own commands, run as this user)
     except ElementTree.ParseError as error:
         raise Unavailable(f"Grid Engine's {what} cannot be read: {error}.") from None
 

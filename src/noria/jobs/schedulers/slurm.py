@@ -11,12 +11,10 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 
 from noria.errors import Unavailable
-from noria.jobs.dialect import (
+from noria.jobs.dialect import Node, Other, Placement, Queue, Seen, Wait
+from noria.jobs.idioms import (
     HELD,
-    Node,
-    Placement,
-    Queue,
-    Seen,
+    REQUEUES,
     alone,
     clock,
     exited,
@@ -34,12 +32,14 @@ from noria.jobs.dialect import (
     visible,
 )
 from noria.process import Answer
-from noria.types import Job, JobSpec, JobState
+from noria.types import Cause, Job, JobSpec, JobState
 
-PROBE = ["sinfo", "--version"]
+PROBE = ["scontrol", "ping"]
 QUEUES = ["sinfo", "-h", "-o", "%P|%a|%l|%F|%C"]
 NODES = ["scontrol", "-d", "-o", "show", "node"]
+CROWD = ["env", "SLURM_TIME_FORMAT=%s", "squeue", "-h", "-a", "-t", "R,PD", "-o", "%i|%T|%u|%a|%q|%P|%Q|%D|%C|%b|%L|%S|%j"]
 STOPS = frozenset({signal.SIGTERM, signal.SIGINT})
+GRACE = 25.0  # KillWait is 30 s unless a site says otherwise; the last word needs some.
 
 TRANSIENT = (
     r"unable to contact slurm controller|timed out|connection refused|temporarily|standby|zero bytes|"
@@ -60,6 +60,11 @@ ENDS: dict[str, tuple[JobState, str]] = {
     "DEADLINE": ("FAILED", "It could not end before its deadline."),
     "REVOKED": ("FAILED", "Another cluster of the federation took it."),
 }
+
+CAUSES: dict[str, Cause] = {
+    "CANCELLED": "cancelled", "TIMEOUT": "time_limit", "OUT_OF_MEMORY": "out_of_memory", "NODE_FAIL": "node_failure", "BOOT_FAIL": "node_failure",
+    "PREEMPTED": "preempted", "DEADLINE": "cancelled", "REVOKED": "cancelled",
+}  # fmt: skip
 
 PENDING = {
     "None": "",
@@ -110,7 +115,7 @@ def learn(run: Callable[[Sequence[str]], Answer]) -> dict[str, str]:
 
 TAKEN = {
     "--array": "Use --array.", "-a": "Use --array.", "--comment": "Leave it out: by the comment Noria finds its jobs again.",
-    "--wait": "Use noria wait.", "-W": "Use noria wait.", "--test-only": "Use --dry-run.",
+    "--requeue": REQUEUES, "--no-requeue": REQUEUES, "--wait": "Use noria wait.", "-W": "Use noria wait.", "--test-only": "Use --dry-run.",
 }  # fmt: skip
 
 
@@ -143,6 +148,7 @@ def _directives(job: Job, folder: str) -> list[str]:
         "no-requeue",  # the site's default may be to requeue, and Noria does that itself
         "export=NONE",
     ]
+    asked += [f"exclude={','.join(spec.exclude)}"] if spec.exclude else []
     if spec.as_is:
         return asked
     gpus = f"gpu:{spec.gpu_type}:{spec.gpus}" if spec.gpu_type else f"gpu:{spec.gpus}"
@@ -174,7 +180,16 @@ def submitted(answer: Answer) -> str:
 
 
 def query(user: str) -> list[str]:
-    return ["squeue", "-h", "-u", user, "-o", "%i|%T|%r|%k"]
+    return [
+        "squeue",
+        "-h",
+        "-u",
+        user,
+        "-t",
+        "all",
+        "-o",
+        "%i|%T|%r|%k",
+    ]  # also those that have just ended: not every site keeps accounts
 
 
 def states(answer: Answer) -> dict[str, Seen]:
@@ -188,7 +203,7 @@ def states(answer: Answer) -> dict[str, Seen]:
 def _queued(state: str, reason: str, comment: str) -> Seen:
     mark = comment if comment.startswith("noria-") else ""
     if state in ENDS:  # still listed, but no code is told here: sacct has it
-        return Seen(ENDS[state][0], None, ENDS[state][1], mark)
+        return Seen(ENDS[state][0], None, ENDS[state][1], mark, CAUSES.get(state, "unknown"))
     if state in WAITING:
         return Seen("SUBMITTED", None, _explain(reason), mark)
     return Seen("RUNNING", None, "Suspended." if state == "SUSPENDED" else "", mark)
@@ -219,12 +234,12 @@ def _ended(state: str, code: str) -> Seen | None:
     kind, reason = ENDS[state]
     status, signal = (int(part) for part in code.split(":"))
     if state == "OUT_OF_MEMORY":
-        return Seen(kind, 137, reason)  # 0:125 is a mark of Slurm's, the kernel sent KILL
+        return Seen(kind, 137, reason, cause="out_of_memory")  # 0:125 is a mark of Slurm's, the kernel sent KILL
     if (status, signal) == (0, 53):
         return Seen(kind, None, "Slurm could not start it: its folder cannot be written on the node.")
     if kind == "COMPLETED" or (state == "FAILED" and status + signal > 0):
         return exited(128 + signal if signal else status)
-    return Seen(kind, (128 + signal if signal else status) or None, reason)
+    return Seen(kind, (128 + signal if signal else status) or None, reason, cause=CAUSES.get(state, "unknown"))
 
 
 def cancel(ids: Sequence[str]) -> list[str]:
@@ -237,6 +252,79 @@ def hold(ids: Sequence[str]) -> list[str]:
 
 def release(ids: Sequence[str]) -> list[str]:
     return ["scontrol", "release", ",".join(ids)]
+
+
+def inquiry(id: str, user: str) -> list[list[str]]:
+    return [
+        ["scontrol", "-o", "show", "job", id],
+        CROWD,
+        ["scontrol", "-o", "show", "assoc_mgr", f"users={user}", "flags=qos,assoc"],
+        ["sprio", "-h", "-l", "-j", id],
+    ]
+
+
+NEVER = ("BadConstraints", "DependencyNeverSatisfied", "InvalidAccount", "InvalidQOS", "AccountNotAllowed", "QOSNotAllowed",
+         "PartitionNodeLimit", "PartitionTimeLimit")  # fmt: skip
+
+
+def wait(id: str, answers: Sequence[Answer]) -> Wait:
+    said = dict(re.findall(r"(?:^| )([\w:/]+)=(\S*)", answers[0].out))
+    word = said.get("Reason", "")
+    rows = _rows(answers[1])
+    mine = next((row for row in rows if row[0] == id), None)
+    words = [f"scontrol show job: Reason={word}"] if word else []
+    words += [f"scontrol show job: Dependency={said['Dependency']}"] if said.get("Dependency", "(null)") != "(null)" else []
+    words += _limits(word, said, answers[2].out)
+    words += [f"sprio: {' '.join(line.split())}" for line in answers[3].out.splitlines()[:1] if answers[3].code == 0]
+    at = int(mine[11]) * 1000 if mine and mine[11].isdecimal() else None
+    return Wait(_explain(word), words, [_other(row) for row in _rivals(word, rows, mine)] if mine else [], word in NEVER, at)
+
+
+def _rows(answer: Answer) -> list[list[str]]:
+    return [fields for line in answer.out.splitlines() if len(fields := line.split("|", 12)) == 13]
+
+
+def crowd(answer: Answer) -> list[Other]:
+    rows = sorted(_rows(answer), key=lambda row: (row[1] != "RUNNING", -int(row[6]) if row[6].isdecimal() else 0))
+    return [_other(row) for row in rows]
+
+
+def _rivals(word: str, rows: list[list[str]], mine: list[str]) -> list[list[str]]:
+    """Who has what it waits for: those whom a limit counts too, or who runs in its partition, and who waits before it there."""
+    _, _, user, account, qos, partition, priority, *_ = mine
+    running = [row for row in rows if row[1] == "RUNNING"]
+    if re.match(r"QOS.*PerUser|AssocMax", word):
+        return [row for row in running if row[2] == user and (row[4] == qos or word.startswith("Assoc"))]
+    if word.startswith(("QOS", "Assoc")):
+        return [row for row in running if (row[4] == qos if word.startswith("QOS") else row[3] == account)]
+    first = [row for row in rows if row[1] == "PENDING" and int(row[6]) > int(priority)] if word == "Priority" else []
+    return [row for row in (*first, *running) if row[5] == partition] if word in ("Resources", "Priority", "Nodes") else []
+
+
+def _other(row: list[str]) -> Other:
+    gpus = re.search(r"gpu(?::[^:,]+)?:(\d+)", row[9])
+    count = int(gpus[1]) * int(row[7]) if gpus else 0
+    return Other(row[0], row[2], row[1] == "RUNNING", int(row[7]), int(row[8]), count, seconds(row[10]), row[12], row[5])
+
+
+def _limits(word: str, said: Mapping[str, str], text: str) -> list[str]:
+    """The limits that this job would break, as LIMIT(used), of its account or its quality of service."""
+    kind = "QOS=" + said.get("QOS", "") if word.startswith("QOS") else "Account=" + said.get("Account", "")
+    wants = {name: _amount(count) for name, _, count in (part.partition("=") for part in said.get("TRES", "").split(","))}
+    found = []
+    for line in text.splitlines() if word.startswith(("QOS", "Assoc")) else ():
+        if not re.search(rf"(?:^| ){re.escape(kind)}\b", line):
+            continue
+        for name, most, used in re.findall(r"([\w/]+)=(\d+)\((\d+)\)", line):
+            if int(used) + wants.get(name, 1) > int(most):
+                found.append(f"{kind} allows {name} {most}, and {used} are in use")
+    return found
+
+
+def _amount(text: str) -> int:
+    """Of TRES; memory counts megabytes."""
+    found = re.match(r"([\d.]+)([KMGT]?)", text)
+    return int(float(found[1]) * {"K": 1 / 1024, "G": 1024, "T": 1 << 20}.get(found[2], 1)) if found else 0
 
 
 def queues(answer: Answer) -> list[Queue]:

@@ -11,7 +11,7 @@ from noria.jobs.scripts import Option, Table, divided, fields, getopt, moment, s
 MARK = "#PBS"
 _BARE = frozenset({"-h", "-V", "-I", "-f", "-z", "-X"})
 KEPT_OUT = {
-    "-o": "", "-e": "", "-j": "", "-k": "", "-R": "", "-f": "", "-z": "",
+    "-o": "", "-e": "", "-j": "", "-k": "", "-R": "", "-f": "", "-z": "", "-r": "",
     "-I": "a job of Noria's is not interactive",
     "-X": "a job of Noria's is not interactive",
 }  # fmt: skip
@@ -40,7 +40,7 @@ def told(options: Sequence[Option], given: Mapping[str, Any]) -> dict[str, Any]:
             known["env"] = _variables(option)
         elif option.name == "-V":
             raise option.refused(MARK, "Noria passes variables by name", "Take it out, and say --env NAME.")
-        elif not (option.name == "-S" and option.value.endswith("sh")) and option.words != ["-r", "n"]:
+        elif not (option.name == "-S" and option.value.endswith("sh")):
             raise untold(option, MARK)
     return known
 

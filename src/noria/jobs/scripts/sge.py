@@ -13,7 +13,7 @@ from noria.jobs.scripts import Option, Table, fields, moment, said, untold, whol
 MARK = "#$"
 _NO_VALUE = {"-cwd", "-V", "-notify", "-h", "-soft", "-hard", "-terse", "-verify"}
 KEPT_OUT = {
-    "-o": "", "-e": "", "-j": "", "-cwd": "", "-terse": "", "-S": "",
+    "-o": "", "-e": "", "-j": "", "-cwd": "", "-terse": "", "-S": "", "-r": "",
     "-sync": "it would keep qsub waiting; use noria wait",
     "-verify": "nothing would be submitted; use --dry-run",
 }  # fmt: skip
@@ -51,7 +51,7 @@ def told(options: Sequence[Option], given: Mapping[str, Any]) -> dict[str, Any]:
                 known |= _resource(option, part, slots)
         elif option.name == "-V":
             raise option.refused(MARK, "Noria passes variables by name", "Take it out, and say --env NAME.")
-        elif option.name not in ("-pe", "-notify") and option.words != ["-r", "n"]:
+        elif option.name not in ("-pe", "-notify"):
             raise untold(option, MARK)
     return known
 

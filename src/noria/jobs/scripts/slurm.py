@@ -19,7 +19,7 @@ _LONG = {
 _BARE = frozenset({"--exclusive", "--nice", "--requeue", "--no-requeue", "--wait", "--parsable", "--hold", "--oversubscribe",
                    "--overcommit", "--quiet", "--contiguous", "--spread-job", "--test-only", "--verbose", "-v"})  # fmt: skip
 KEPT_OUT = {
-    "--output": "", "--error": "", "--open-mode": "", "--parsable": "",
+    "--output": "", "--error": "", "--open-mode": "", "--parsable": "", "--requeue": "", "--no-requeue": "",
     "--wait": "it would keep sbatch waiting; use noria wait",
     "--test-only": "nothing would be submitted; use --dry-run",
     "--comment": "by the comment Noria finds its jobs again",
@@ -52,7 +52,7 @@ def told(options: Sequence[Option], given: Mapping[str, Any]) -> dict[str, Any]:
             known["mem"] = (size(option.value) or _no(option)) * sizes["tasks_per_node"] * sizes["cpus"]
         elif option.name == "--export" and option.value not in ("ALL", "NONE"):
             raise option.refused(MARK, "Noria passes variables by name", "Say --env NAME or --env NAME=VALUE.")
-        elif option.name not in (*_GPUS, "--ntasks", "--mem-per-cpu", "--export", "--no-requeue"):
+        elif option.name not in (*_GPUS, "--ntasks", "--mem-per-cpu", "--export"):
             raise untold(option, MARK)
     return known
 

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.conftest import Running
+
+FULL = """
+import os
+from noria.agent.agent import Agent
+tick, failures = Agent.tick, [f"failure {number}" for number in range(3)]
+def failing(self):
+    os.dup2(os.open("/dev/full", os.O_WRONLY), 2)
+    if failures:
+        raise OSError(28, failures.pop())
+    return tick(self)
+Agent.tick = failing
+"""
+
+
+def test_an_agent_whose_log_takes_nothing_goes_on(tmp_path: Path, noria: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    """The disk is full for a while: it has something to say, and nowhere to say it."""
+    running = Running(tmp_path / "home", python=FULL)
+    try:
+        job = noria("submit", "--no-check", "--", "true").stdout.split()[0]
+        assert noria("wait", job, check=False).returncode == 0
+        assert running.process and running.process.poll() is None
+    finally:
+        running.stop()
