@@ -138,6 +138,7 @@ def test_listings_and_removal(kept: Running) -> None:
     ]
     assert listed(kept, "l/a/") == [{"path": "x", **file}, {"path": "y", "is_dir": True}]
     assert (listed(kept, "l/ab"), listed(kept, "nosuch")) == ([], [])
+    assert listed(kept, "l/a/.") == listed(kept, "./l/./a") == listed(kept, "l/a") and listed(kept, ".") == listed(kept)
     assert {"path": "l", "is_dir": True} in listed(kept)
     assert not [each for each in listed(kept) if each["path"].startswith(".")]
     for _ in range(2):  # Again is harmless.
@@ -274,6 +275,7 @@ def test_the_page_of_mlflow_uploads_small_files(server: Running) -> None:
     assert ask(server, "POST", where, b"# hello").status == 200
     assert get(server, f"{artifacts.inside(run.artifact_uri)}/notes/a.md").body == b"# hello"
     assert ask(server, "POST", where, bytes(11 << 20)).status == 413
+    assert ask(server, "POST", where, b"").message == "Request must specify data. An empty file is put through mlflow-artifacts."
     assert ask(server, "POST", where.replace("run_uuid", "x"), b"").message == "Request must specify run_uuid."
 
 
@@ -350,7 +352,22 @@ def test_no_parameter_leads_outside(server: Running, parameter: str) -> None:
         answer = ask(server, method, target, body, Content_Type="application/json")
         if way.endswith("/") and way.count("/") == 1:
             continue  # A folder.
-        assert answer.status == 400, (way, answer.status, answer.body)
+        here = parameter != "create" and way in (".", "a/./b")  # As somebody writes "" and "a/b".
+        assert answer.status == 400 or (here and answer.status in (200, 404)), (way, answer.status, answer.body)
+
+
+def test_a_path_within_a_run_may_be_written_from_here(server: Running) -> None:
+    run = server.client.call(runs.CREATE, runs.Create()).run.info
+    root = artifacts.inside(run.artifact_uri)
+    put(server, f"{root}/d/f", b"x")
+    for folder, names in ((".", ["d"]), ("./d", ["d/f"]), ("d/.", ["d/f"]), ("./d/./", ["d/f"])):
+        listed = json.loads(ask(server, "GET", f"/api/2.0/mlflow/artifacts/list?run_id={run.run_id}&path={folder}").body)
+        assert [each["path"] for each in listed["files"]] == names
+        listed = json.loads(ask(server, "GET", f"{artifacts.CONTENT}?path={root}/{folder}").body)
+        assert [each["path"] for each in listed["files"]] == [name.removeprefix("d/") for name in names]
+    assert ask(server, "GET", f"/get-artifact?run_id={run.run_id}&path=./d/f").body == b"x"
+    for path in (".", "./.noria", "./../d/f"):
+        assert ask(server, "GET", f"/get-artifact?run_id={run.run_id}&path={path}").status in (400, 404)
 
 
 def test_a_link_that_appears_meanwhile_is_not_followed(own_server: Running, tmp_path: Path) -> None:
@@ -694,6 +711,8 @@ for name, size in (("in/large.bin", 5_000_001), ("in/small.txt", 5), ("in/empty"
         file.write(os.urandom(size))
 client.log_artifacts(run, "in", "kept")
 assert sorted(each.path for each in client.list_artifacts(run, "kept")) == ["kept/below", "kept/empty", "kept/large.bin", "kept/small.txt"]
+whole = client.download_artifacts(run, ".")
+assert os.path.getsize(f"{whole}/kept/below/two.bin") == 2_000_000
 found = client.download_artifacts(run, "kept", os.getcwd())
 for folder, _, names in os.walk("in"):
     for name in names:

@@ -33,6 +33,16 @@ def test_an_unmodified_mlflow_script(server: Running, tmp_path: Path) -> None:
 
 
 @pytest.mark.mlflow
+def test_a_generated_name_begins_as_mlflows_do(server: Running) -> None:
+    require("mlflow", find_spec("mlflow") is not None, "pip install mlflow")
+    from mlflow.utils.name_utils import _GENERATOR_PREDICATES
+
+    for _ in range(20):
+        name = server.client.call(runs.CREATE, runs.Create()).run.info.run_name
+        assert name.split("-")[0] in _GENERATOR_PREDICATES, name
+
+
+@pytest.mark.mlflow
 def test_an_mlflow_script_in_a_job_logs_to_the_jobs_run_even_if_it_sets_its_experiment(
     own_server: Running, tmp_path: Path
 ) -> None:

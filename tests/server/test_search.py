@@ -69,7 +69,7 @@ def test_pages_are_as_mlflow_has_them(server: Running, experiment: str) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("metrics.acc >", "Expected numeric value type for metric 'acc' at column 14, found its end."),
+        ("metrics.acc >", "Invalid clause(s) in filter string: expected a number at column 14, found its end."),
         ("(" * 100_000, "more than 32 parentheses or NOTs inside of each other at column 33. Write it flatter."),
         (" AND ".join(["params.lr = '0.1'"] * 10_000), "it has more than 100 clauses. Use IN (…), or ask in several searches."),
         ("params.lr LIKE '" + "%a" * 5000 + "'", "the pattern at column 16 has more than 100 %. Use fewer."),

@@ -72,6 +72,9 @@ def test_a_get_may_have_a_body(server: Running, experiment: str) -> None:
 M = {"key": "m", "value": 1, "timestamp": 1}
 WRONG = [
     ("runs/log-metric", {**M, "run_id": 31}, "Invalid value 31 for parameter 'run_id' supplied"),
+    ("runs/log-metric", {**M, "run_id": 31, "key": 5}, "Invalid value 31 for parameter 'run_id' supplied"),
+    ("runs/log-parameter", {"run_id": 31, "key": "k", "value": 41}, "Invalid value 31 for parameter 'run_id' supplied"),
+    ("runs/set-tag", {"run_id": 31, "key": "k", "value": 41}, "Invalid value 31 for parameter 'run_id' supplied"),
     ("runs/log-metric", {**M, "key": None}, "Missing value for required parameter 'key'"),
     ("runs/log-metric", {**M, "key": ""}, "Missing value for required parameter 'key'"),
     ("runs/log-metric", {**M, "value": "foo"}, "Invalid value \"foo\" for parameter 'value' supplied"),
@@ -257,6 +260,13 @@ def test_what_was_said_first_of_a_data_set_stands(server: Running, experiment: s
     refused(server, "POST experiments/search-datasets", {}, 400, "must specify at least one experiment_id")
 
 
+def test_data_sets_come_back_in_the_order_in_which_they_were_read(server: Running, run: str) -> None:
+    for names in ("cab", "zca"):
+        data = [{"dataset": {"name": name, "digest": "d", "source_type": "t", "source": "s"}} for name in names]
+        assert ask(server, "POST runs/log-inputs", {"run_id": run, "datasets": data}) == (200, {})
+    assert [each.dataset.name for each in of(server, run).inputs.dataset_inputs] == ["c", "a", "b", "z"]
+
+
 def test_a_model_of_an_old_client_is_listed_in_a_tag(server: Running, run: str) -> None:
     model = {
         "artifact_path": "a",
@@ -384,7 +394,15 @@ def test_versions_aliases_and_stages(server: Running) -> None:
     refused(
         server, f"GET model-versions/get?name={name}&version=2", None, 404, f"Model Version (name={name}, version=2) not found"
     )
+    refused(
+        server, "GET model-versions/get?name=nobodys&version=1", None, 404, "Model Version (name=nobodys, version=1) not found"
+    )
+    refused(server, "GET model-versions/get?name=nobodys&version=x", None, 400, "Parameter 'version' must be an integer, got 'x'")
     assert ask(server, "POST model-versions/create", {"name": name, "source": "s3://b/4"})[1]["model_version"]["version"] == "4"
+    assert ask(server, "DELETE registered-models/delete", {"name": name}) == (200, {})
+    refused(
+        server, f"GET model-versions/get?name={name}&version=4", None, 404, f"Model Version (name={name}, version=4) not found"
+    )
 
 
 def test_points_that_name_a_model_are_the_models_too(server: Running, run: str, model: logged_models.Info) -> None:
@@ -401,6 +419,11 @@ def test_points_that_name_a_model_are_the_models_too(server: Running, run: str, 
     assert [point.key for point in found] == ["acc", "acc", "inf"] and float(found[2].value) == 1.7976931348623157e308
     assert [point.key for point in of(server, run).data.metrics] == ["acc", "inf", "m"]
     refused(server, "POST runs/log-metric", {"run_id": run, **M, "model_id": "m-0"}, 404, "Logged model with ID 'm-0' not found.")
+    half = {"key": "half", "value": 1, **about, "dataset_digest": None}  # No client of MLflow's could read the model then.
+    says = "Both dataset_name and dataset_digest must be provided if one is provided"
+    refused(server, "POST runs/log-metric", {"run_id": run, **half}, 400, says)
+    refused(server, "POST runs/log-batch", {"run_id": run, "metrics": [M, half]}, 400, says)
+    assert [point.key for point in of(server, run).data.metrics] == ["acc", "inf", "m"]
     assert ask(server, f"DELETE logged-models/{model.model_id}") == (200, {})
     refused(server, f"GET logged-models/{model.model_id}", None, 404, f"Logged model with ID '{model.model_id}' not found.")
     assert ask(server, f"GET logged-models/{model.model_id}?allow_deleted=true")[0] == 200

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from noria.errors import Conflict, NoriaError, NotFound, Unavailable
-from noria.store import artifacts, uploads
+from noria.store import artifacts, placing, uploads
 from noria.store.artifacts import Disk
 
 WATCHED = {"open", "write", "writev", "pwrite", "pread", "fsync", "fdatasync", "rename", "replace", "mkdir", "stat", "fstat", "dup", "scandir",
@@ -35,6 +35,13 @@ class Watched:
             return real(*args, **more)
 
         return call
+
+
+def watch(patch: pytest.MonkeyPatch, before: Any) -> None:
+    """All that the tree asks of the system goes by `before`."""
+    watched = Watched(before)
+    for module in (artifacts, placing, uploads):
+        patch.setattr(module, "os", watched)
 
 
 class Fault:
@@ -81,7 +88,7 @@ def test_whichever_step_fails_a_file_is_whole_or_as_it_was(
         disk.put("d/old", b"old").result(10)
         fault = Fault(at)
         with monkeypatch.context() as patch:
-            patch.setattr(artifacts, "os", Watched(fault))
+            watch(patch, fault)
             patch.setattr(disk, "sync", artifacts.os.fsync)
             try:
                 work(disk)
@@ -106,7 +113,7 @@ def test_an_answer_comes_after_the_file_and_all_new_folders_are_synced(tmp_path:
         elif name in ("mkdir", "rename"):
             events.append(name)
 
-    monkeypatch.setattr(artifacts, "os", Watched(before))
+    watch(monkeypatch, before)
     disk.sync = artifacts.os.fsync
     disk.put("a/b/file", b"x").result(10)
     assert events[0].endswith(".part") and events[0].startswith("sync root/.noria/")
@@ -122,7 +129,7 @@ def test_an_answer_comes_after_the_file_and_all_new_folders_are_synced(tmp_path:
 
 def test_without_power_nothing_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = Disk(tmp_path / "root", power=False)
-    monkeypatch.setattr(artifacts, "os", Watched(lambda name, *_: pytest.fail(name) if "sync" in name else None))
+    watch(monkeypatch, lambda name, *_: pytest.fail(name) if "sync" in name else None)
     disk.put("a/b", b"x").result(10)
     large(disk, "c", b"y" * 10_000)
     disk.delete("a")
@@ -135,8 +142,7 @@ def test_whichever_step_fails_an_upload_in_parts_goes_on(tmp_path: Path, monkeyp
         disk, fault = Disk(tmp_path / str(at)), Fault(at)
         failures = 0
         with monkeypatch.context() as patch:
-            for module in (artifacts, uploads):
-                patch.setattr(module, "os", Watched(fault))
+            watch(patch, fault)
             patch.setattr(disk, "sync", artifacts.os.fsync)
             for _ in range(3):
                 try:

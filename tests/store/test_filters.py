@@ -73,14 +73,20 @@ def test_what_is_understood(text: str, parts: list[Node]) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("metrics.loss <", "Expected numeric value type for metric 'loss' at column 15, found its end."),
+        ("metrics.loss <", "expected a number at column 15, found its end."),
         ("metrics.loss 0.5", "expected a comparison such as =, !=, >, LIKE or IN at column 14, found '0.5'."),
         ("metrics.a = 1 metrics.b = 2", "expected AND or OR at column 15, found 'metrics'."),
         (
             "weird.loss = 1",
             "Invalid entity type 'weird' at column 1. Valid are: metrics, params, tags, datasets, attributes.",
         ),
-        ("run_id IN ()", "Expected a quoted string value for attribute 'run_id' at column 12, found ')'."),
+        ("run_id IN", "expected '(' at column 10, found its end."),
+        ("run_id IN (", "Invalid clause(s) in filter string: expected a quoted text at column 12, found its end."),
+        ("run_id IN ()", "expected a non-empty list of string values, but got empty list at column 12."),
+        ("run_id IN (,)", "expected a non-empty list of string values, but got ill-formed list at column 12."),
+        ("run_id IN ('a',,'b')", "expected a non-empty list of string values, but got ill-formed list at column 16."),
+        ("metrics.a IN (1,,2)", "expected a non-empty list of numbers, but got ill-formed list at column 17."),
+        ("run_id IN ('a', 5)", "but got different type in list: '5' at column 17. Put it in single quotes."),
         ("run_id IN ('a' 'b')", "expected ',' or ')' at column 16, found ''b''."),
         ("metrics.a = 1 AND", "expected a name such as metrics.loss at column 18, found its end."),
         ("params.a = 'open", "Expected a quoted string value for param 'a' at column 12,"),

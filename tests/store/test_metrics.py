@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from noria.store import chunks, experiments, metrics, runs
+from noria.store import chunks, experiments, folding, histories, metrics, run_search, runs
 from noria.store.store import Store
 from noria.types import Metric, clamped
 from noria.wire import runs as wire
+from tests.conftest import new_database, until
 
 KEYS = ("loss", "acc", "é/日本")
 WHOLE = st.one_of(st.integers(-5, 40), st.sampled_from([-(2**63), 2**63 - 1]))
@@ -31,7 +33,7 @@ STEP = st.one_of(
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a few points make several."""
-    monkeypatch.setattr(metrics, "CHUNK", 8)
+    monkeypatch.setattr(histories, "CHUNK", 8)
     monkeypatch.setattr(chunks, "CELL", 4)
 
 
@@ -55,7 +57,7 @@ def bits(value: object) -> bytes:
 
 def compact(store: Store, run: int) -> None:
     store.read(lambda conn: None)  # Folds.
-    store.write(lambda conn: metrics.compact(conn, run, metrics.folded(conn))).result()
+    store.write(lambda conn: histories.compact(conn, run, folding.folded(conn))).result()
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -112,7 +114,7 @@ def test_columns_come_back_bit_by_bit(rows: list[tuple[float, int, int]]) -> Non
 def test_a_chart_shows_the_bounds_and_means_of_each_pixel(store: Store, monkeypatch: pytest.MonkeyPatch, exact: bool) -> None:
     """From all points, and from the pyramid, whose cells are 4 points here: a pixel of 20 points has five of them to itself."""
     if not exact:
-        monkeypatch.setattr(metrics, "EXACT", 1)
+        monkeypatch.setattr(histories, "EXACT", 1)
     uuid, run = new_run(store)
     values = np.sin(np.arange(1000) / 7.0)
     values[40:44] = math.nan
@@ -140,3 +142,18 @@ def test_a_value_of_a_batch_may_be_named_and_numbers_out_of_range_are_refused(st
     assert [bits(metric.value) for metric in found] == [b"nan", bits(clamped(-math.inf))]
     with pytest.raises(Exception, match="64 bits"):
         runs.packed(wire.LogBatch(uuid, [Metric("a", 1.0, 2**63, 0)]))
+
+
+def test_postgresql_knows_how_much_there_is_before_its_own_daemon_comes_by(postgres: str) -> None:
+    store = Store(new_database(postgres))
+    try:
+        store.write(experiments.seed).result()
+        run, _ = new_run(store)
+        points = [Metric(f"m{number}", 1.0, 1, step) for step in range(6) for number in range(1000)]
+        for start in range(0, len(points), 1000):
+            store.write(partial(runs.log_batch, request=wire.LogBatch(run, points[start : start + 1000]))).result()
+        store.read(lambda conn: run_search.search(conn, wire.Search(["0"])))
+        known = "SELECT reltuples FROM pg_class WHERE relname = 'latest'"
+        until(lambda: store.read(lambda conn: conn.exec_driver_sql(known).scalar()) == 1000)
+    finally:
+        store.close()

@@ -149,6 +149,18 @@ def test_a_rewind_supersedes_what_came_before_it(store: Store) -> None:
     assert curve.steps == list(range(8)) and curve.values[5:] == [5.0, -6.0, -7.0]
 
 
+def test_a_try_that_was_replaced_takes_nothing_from_the_one_after_it(store: Store) -> None:
+    def says(attempt: int, *records: spools_wire.Record) -> None:
+        header = spools_wire.Header(1, f"s{attempt}", "r1", "j1", attempt, 0, "h", 1, "1", 1)
+        data = b"".join(map(spools_wire.frame, [header, *records]))
+        store.write(lambda conn: spools.ship(conn, spools_wire.Ship(f"s{attempt}", 0, data))).result()
+
+    says(2, spools_wire.Rewind(2), *(spools_wire.Log(step, 1.0, {"loss": 2.0}) for step in range(2, 6)))
+    says(1, spools_wire.Log(1, 1.0, {"loss": 1.0}), spools_wire.Rewind(3), spools_wire.Log(3, 1.0, {"loss": 1.0}))
+    curve = store.read(lambda conn: runs.curve(conn, wire.Curve("r1", "loss")))
+    assert (curve.steps, curve.values) == ([1, 2, 3, 4, 5], [1.0, 2.0, 2.0, 2.0, 2.0])
+
+
 def test_search_filters_orders_and_pages(store: Store) -> None:
     ids = []
     for index in range(5):

@@ -12,7 +12,7 @@ import numpy as np
 import zstandard
 from sqlalchemy import Connection, exc, select, text
 
-from noria.store import chunks, database, metrics
+from noria.store import chunks, database, folding, metrics
 from noria.store.chunks import CELL, Points
 from noria.store.schema import job, latest, metric_chunk, metric_log, run, spool
 
@@ -32,7 +32,7 @@ def database_at(where: Path | str) -> Iterator[str]:
 def findings(conn: Connection) -> Iterator[str]:
     yield from _file(conn)
     yield from _mark(conn)
-    folded = metrics.folded(conn)
+    folded = folding.folded(conn)
     for key, uuid in conn.execute(select(run.c.id, run.c.uuid).order_by(run.c.id)).all():
         yield from (f"Run {uuid}: {what}" for what in _run(conn, key, folded))
     yield from _records(conn)
@@ -58,7 +58,7 @@ def _file(conn: Connection) -> Iterator[str]:
 def _mark(conn: Connection) -> Iterator[str]:
     """Rows that are yet to come must lie behind the mark, or they would never be folded."""
     given = "SELECT last_value FROM metric_log_id_seq" if database.shared(conn.engine) else _SEQUENCE
-    last, folded = conn.execute(text(given)).scalar() or 0, metrics.folded(conn)
+    last, folded = conn.execute(text(given)).scalar() or 0, folding.folded(conn)
     if folded > last:
         yield f"The hot log is marked as folded up to row {folded}, and has come to row {last} only"
 
@@ -147,8 +147,8 @@ def _latest(name: str, known: Any, points: Points) -> Iterator[str]:
     if known is None or not points.size:
         yield f"metric '{name}' " + ("is not in lists" if known is None else "is in lists, and has no points")
         return
-    found = metrics.summary(points)
-    if metrics.rank(metrics.Summary(*known[2:])) != metrics.rank(found):
+    found = folding.summary(points)
+    if folding.rank(folding.Summary(*known[2:])) != folding.rank(found):
         yield f"metric '{name}': lists say {known.value} at step {known.step}, its last point is {found.value} at step {found.step}"
     if (known.min, known.max, known.first_step) != (found.min, found.max, found.first_step) or not _any(known.first, points):
         yield f"metric '{name}': lists have not its first, least or greatest value"

@@ -11,10 +11,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event, exc, inspect, make_url
 
+from noria import mounts
 from noria.errors import Invalid, Unavailable, WrongVersion
 from noria.store.schema import HEAD, metadata
 
-_NETWORK = {"nfs", "nfs4", "lustre", "gpfs", "beegfs", "cifs", "smb3", "ceph", "fuse.sshfs", "9p", "afs", "panfs", "pvfs2"}
 # Of PostgreSQL's advisory locks, those of ours; the names say what one holds while it has them.
 _APPENDING, _FOLDING, _CHANGING, _MIGRATING = range(0x6E6F7269, 0x6E6F7269 + 4)
 _TROUBLE = (exc.OperationalError, exc.InternalError, exc.InterfaceError)
@@ -212,6 +212,12 @@ def append(conn: Connection, batches: Sequence[tuple[str, str, bytes]]) -> int:
     return int(done.rowcount)
 
 
+def count_rows(conn: Connection) -> None:
+    """Have PostgreSQL count what is in its tables: without that it takes a large one for a small one, until its own daemon comes by."""
+    if conn.dialect.name == "postgresql":
+        conn.exec_driver_sql("ANALYZE run, latest, param, tag")
+
+
 def give_back(conn: Connection, pages: int) -> bool:
     """Hand some free pages of the file back to the disk, and at last its log too; whether there are more. PostgreSQL does that by
     itself."""
@@ -287,19 +293,10 @@ def _said(error: exc.DBAPIError) -> str:
 
 
 def refuse_network(folder: Path) -> None:
-    kind = _file_system(folder.resolve())
-    if kind in _NETWORK:
+    kind = mounts.kind(folder)
+    if kind in mounts.NETWORK:
         raise Invalid(
             f"{folder} lies on a network file system ({kind}), where no database is safe.",
-            "Give a folder on a local disk with --home or NORIA_HOME, for example /var/tmp/noria-$USER; jobs may stay where they are.",
+            "Give a folder on a local disk with --home or NORIA_HOME, for example /var/tmp/noria-$USER; job folders may lie here, "
+            'with home = "…" in the [profiles.…] of the cluster.',
         )
-
-
-def _file_system(folder: Path) -> str:
-    """The type of the file system that holds `folder`, from /proc/mounts; "" where there is none."""
-    try:
-        mounts = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text().splitlines()]
-    except OSError:
-        return ""
-    holding = [(point, kind) for point, kind in mounts if folder.is_relative_to(point.replace("\\040", " "))]
-    return max(holding, key=lambda mount: len(mount[0]), default=("", ""))[1]

@@ -286,20 +286,33 @@ class _Parser:
     def _list(self, left: Identifier) -> list[str] | list[int | float]:
         if not self.took("("):
             raise self.fail("'('")
-        values = [self._value(left)]
+        values = [self._item(left, "empty" if self.now.text == ")" else "ill-formed")]
         while self.took(","):
             if self.now.text == ")" and self.now.kind == "punct":
                 break  # MLflow reads a list as Python does, where a last comma may stand.
-            values.append(self._value(left))
+            values.append(self._item(left, "ill-formed"))
         if not self.took(")"):
             raise self.fail("',' or ')'")
         return values  # type: ignore[return-value]
+
+    def _item(self, left: Identifier, without: str) -> str | int | float:
+        """A value in a list, which is `without` one if a sign stands there."""
+        what, token = "numbers" if self._is_number(left) else "string values", self.now
+        if token.kind == "punct":
+            raise Invalid(f"While parsing a list in the query, expected a non-empty list of {what}, but got {without} list at column "
+                          f"{token.column}.")  # fmt: skip
+        if token.kind == "number" and not self._is_number(left):
+            raise Invalid(f"While parsing a list in the query, expected string value, punctuation, or whitespace, but got different type "
+                          f"in list: {token} at column {token.column}.", "Put it in single quotes.")  # fmt: skip
+        return self._value(left)
 
     def _value(self, left: Identifier) -> str | int | float:
         self.values += 1
         if self.values > VALUES:
             raise Invalid(f"{self.complaint}: it has more than {VALUES} values.", "Ask in several searches.")
         token, is_number = self.now, self._is_number(left)
+        if token.kind == "end":
+            raise self.fail("a number" if is_number else "a quoted text")
         value = self._number(left, token) if is_number else _text(token)
         if value is None:
             if token.kind == "word" and not is_number:

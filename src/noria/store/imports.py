@@ -10,7 +10,7 @@ from msgspec import UNSET, structs
 from sqlalchemy import Connection, Row, exc, select, update
 
 from noria.errors import Invalid, NoriaError, NotFound
-from noria.store import experiments, logged_models, metrics, names, rows, run_load, runs, sources
+from noria.store import experiments, histories, logged_models, metrics, names, rows, run_load, runs, sources
 from noria.store.schema import (
     alias,
     experiment,
@@ -188,7 +188,7 @@ def _points(series: Series) -> list[metrics.Point]:
 
 def _missing(conn: Connection, key: int, given: Sequence[Series]) -> list[metrics.Point]:
     """The points that the run does not have."""
-    stored = metrics.whole(conn, key) if given else {}
+    stored = histories.whole(conn, key) if given else {}
     found: list[metrics.Point] = []
     for series in given:
         points = _points(series)
@@ -316,7 +316,7 @@ def give(conn: Connection, request: wire.Export) -> wire.Exported:
             break
         fields = run_load.load(conn, [known[run_id].id])[0]
         series = [Series(key, own.values.tolist(), own.times.tolist(), own.steps.tolist())
-                  for key, own in sorted(metrics.whole(conn, known[run_id].id).items())]  # fmt: skip
+                  for key, own in sorted(histories.whole(conn, known[run_id].id).items())]  # fmt: skip
         count += sum(len(each.steps) for each in series)
         bare = structs.replace(fields, data=RunData([], fields.data.params, fields.data.tags))
         found.append(wire.Run(owners[known[run_id].experiment], bare, series))

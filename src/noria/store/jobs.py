@@ -12,16 +12,17 @@ from msgspec import UNSET
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, not_, or_, select, update
 
 from noria.errors import Conflict, Invalid, NotFound
-from noria.store import experiments, runs
+from noria.store import budgets, experiments, runs
 from noria.store import rows as rows_
 from noria.store.experiments import now
-from noria.store.schema import job, run
-from noria.types import ENDED, Job, JobSpec, RunStatus
+from noria.store.schema import job, job_try, run
+from noria.types import ENDED, Job, JobSpec, RunStatus, Try
 from noria.wire import jobs as wire
 
 _LEASE_SECONDS = 120.0
 _held: dict[str, tuple[int, float]] = {}
 """Of jobs that agents have claimed and not submitted yet: how often that was, and since when this process knows that number."""
+_DRILLS = ("preempt", "timeout", "node-failure", "hang", "oom")
 _MEMBERS = 10_000
 _NEVER = "never"
 _HELD = "Held by its owner; `noria release` lets it go."
@@ -42,6 +43,7 @@ def submit(conn: Connection, request: wire.Submit) -> wire.Got:
     stands = _standing(conn, stem, spec)
     if stands[0] == _NEVER:
         raise Invalid(f"--after: {stands[1]}", "Leave it out.")
+    budgets.check(conn, spec, request.user, len(request.members) or 1)
     new = [(f"{stem}_{number}", _member(spec, number, request.task), *_placed(stands, place, spec))
            for place, number in enumerate(request.members)] or [(stem, spec, *stands)]  # fmt: skip
     _insert(conn, request.user, new)
@@ -70,7 +72,7 @@ def _insert(conn: Connection, user: str, new: Sequence[tuple[str, JobSpec, str, 
     columns = ("id", "run_id", "spec", "scheduler", "state", "user", "created", "folder", "scheduler_id", "tries", "reason", "agent",
                "claimed", "hold")  # fmt: skip
     values = [
-        (job_id, run_ids[job_id], msgspec.json.encode(spec), spec.scheduler, "QUEUED", user, now(), "", "", 0, reason, "", 0, hold)
+        (job_id, run_ids[job_id], msgspec.json.encode(spec), spec.agent or spec.scheduler, "QUEUED", user, now(), "", "", 0, reason, "", 0, hold)
         for job_id, spec, hold, reason in new
     ]  # fmt: skip
     rows_.insert(conn, job, columns, values)
@@ -170,6 +172,17 @@ def list_(conn: Connection, request: wire.List) -> wire.Listed:
     return wire.Listed([_job(each) for each in conn.execute(query)])
 
 
+def tries(conn: Connection, request: wire.Key) -> wire.Tries:
+    """What became of each try that is over."""
+    return wire.Tries([each for each in begun(conn, row(conn, request.id).id) if each.ended])
+
+
+def begun(conn: Connection, job_id: str) -> list[Try]:
+    """All tries. Of one whose end nobody has told yet `ended` is 0: it goes on, or the next one began in its place."""
+    query = select(job_try.c.body).where(job_try.c.job == job_id).order_by(job_try.c.number)
+    return [msgspec.json.decode(body, type=Try) for body in conn.execute(query).scalars()]
+
+
 def follow(conn: Connection, job_id: str, experiment_id: str) -> None:
     """Move the run of a job that goes on to the experiment that its script chose first."""
     found = conn.execute(select(job).where(job.c.id == job_id, job.c.state.not_in(ENDED))).first()
@@ -236,6 +249,15 @@ def requeue(conn: Connection, request: wire.Key) -> wire.Listed:
     return _again(conn, found)
 
 
+def drill(conn: Connection, request: wire.Drill) -> wire.Listed:
+    """Have a trouble faked for jobs that run."""
+    if request.kind not in _DRILLS:
+        raise Invalid(f"There is no drill '{request.kind[:40]}'.", f"Choose one of: {', '.join(_DRILLS)}.")
+    found = _able(conn, request.id, ("RUNNING",), "only a job that runs can be drilled.")
+    conn.execute(update(job).where(job.c.id.in_([each.id for each in found])).values(wish=f"drill {request.kind}"))
+    return _again(conn, found)
+
+
 def _let(conn: Connection, each: Row[Any]) -> str:
     """Look again whether a job may start: what holds it now. One that never may has ended."""
     found, reason = _standing(conn, each.id, msgspec.json.decode(each.spec, type=JobSpec))
@@ -251,7 +273,7 @@ def claim(conn: Connection, request: wire.Claim) -> wire.Work:
 
     An agent that has been silent for `_LEASE_SECONDS` loses what it claimed to the next one.
     """
-    mine = (job.c.user == request.user, job.c.scheduler.in_(request.schedulers))
+    mine = (job.c.user == request.user, job.c.scheduler.in_(request.takes))
     may = or_(job.c.hold == "", job.c.cancel.is_not(None))
     others = job.c.agent.not_in(("", request.agent))
     held = conn.execute(select(job.c.id, job.c.claimed).where(*mine, job.c.state == "QUEUED", others)).all()
@@ -275,7 +297,8 @@ def claim(conn: Connection, request: wire.Claim) -> wire.Work:
     wishes = {verb: [each.id for each in wished if each.wish == verb] for verb in ("hold", "release", "requeue")}
     open_jobs = [_job(each) for each in conn.execute(select(job).where(*at_scheduler))] if request.all_open else []
     claimed = [_job(each) for each in found if not each.cancel]
-    return wire.Work(claimed, list(conn.execute(cancelled).scalars()), open_jobs, **wishes)
+    drills = {each.id: each.wish.removeprefix("drill ") for each in wished if each.wish.startswith("drill ")}
+    return wire.Work(claimed, list(conn.execute(cancelled).scalars()), open_jobs, **wishes, drill=drills)
 
 
 def _silent(job_id: str, claimed: int, moment: float) -> bool:
@@ -288,23 +311,29 @@ def _silent(job_id: str, claimed: int, moment: float) -> bool:
     return moment - _held[job_id][1] > _LEASE_SECONDS
 
 
-def report(conn: Connection, request: wire.Report) -> str:
-    """What an agent saw. Returns the run's id."""
+def report(conn: Connection, request: wire.Report) -> wire.Got:
+    """What an agent saw. Returns the job as it is then."""
     found = row(conn, request.id)
+    _tried(conn, found.id, request.tried)
     if found.state not in ENDED:
         _report(conn, found, request)
-    return str(found.run_id)
+    return get(conn, wire.Key(found.id))
+
+
+def _tried(conn: Connection, job_id: str, tries: Sequence[Try]) -> None:
+    told = [(job_id, each.number, each.cause, each.started, each.ended, each.host, msgspec.json.encode(each)) for each in tries]
+    rows_.insert(conn, job_try, ("job", "number", "cause", "started", "ended", "host", "body"), told, replace=True)
 
 
 def _report(conn: Connection, found: Row[Any], request: wire.Report) -> None:
     said = {name: value for name, value in msgspec.structs.asdict(request).items() if value is not UNSET}
-    values = {name: value for name, value in said.items() if name not in ("id", "done")}
+    values = {name: value for name, value in said.items() if name not in ("id", "done", "tried", "again")}
     if request.done == found.wish:
         values["wish"] = None
     if request.state in ENDED and found.cancel:
         values |= {"state": "CANCELLED", "reason": found.cancel}
-    elif request.state in ("FAILED", "CANCELLED") and found.wish == "requeue":
-        _requeued(conn, found)
+    elif request.state in ("FAILED", "CANCELLED") and (request.again or found.wish == "requeue"):
+        _requeued(conn, found, request)
         return
     if values["state"] in ENDED:
         _end(conn, found.id, found.run_id, values)
@@ -314,12 +343,19 @@ def _report(conn: Connection, found: Row[Any], request: wire.Report) -> None:
         runs.start(conn, found.run_id, values.get("started") or now())
         held = {"wish": None} if found.wish == "hold" else {}
         values = {"reason": "", "hold": "", **held, **values}
+    if request.state == "RUNNING" and request.started is not UNSET and request.tries is not UNSET:
+        _tried(conn, found.id, [Try(request.tries, "unknown", 0, request.started)])
+    if found.started is not None:  # A job has waited until its first try.
+        values.pop("started", None)
     conn.execute(update(job).where(job.c.id == found.id).values(values))
 
 
-def _requeued(conn: Connection, found: Row[Any]) -> None:
-    """What ended was a try: the job waits to be submitted again, and its run goes on then."""
-    values = {"state": "QUEUED", "agent": "", "scheduler_id": "", "wish": None, "hold": "", "reason": "Requeued."}
+def _requeued(conn: Connection, found: Row[Any], request: wire.Report) -> None:
+    """What ended was a try: the job waits to be submitted again, and its run goes on then. No number of a try is given twice, be it that
+    of a submission that never started."""
+    tries = found.tries + 1 if request.tries is UNSET else max(found.tries, request.tries)
+    why = f"{request.reason}; it goes on." if request.again and request.reason else "Requeued."
+    values = {"state": "QUEUED", "agent": "", "scheduler_id": "", "wish": None, "hold": "", "tries": tries, "reason": why}
     conn.execute(update(job).where(job.c.id == found.id).values(values))
     conn.execute(update(run).where(run.c.uuid == found.run_id).values(status="SCHEDULED", end_time=None))
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import time
+from contextlib import suppress
 
 from sqlalchemy import Connection, exc, func, select
 
 from noria.errors import Unavailable
-from noria.store import database, metrics
+from noria.store import database, folding, histories, metrics
 from noria.store.schema import metric_log
 
 log = logging.getLogger("noria.store")
@@ -25,6 +26,8 @@ _LATE_SECONDS = 60.0
 _DUTY = 0.25
 """At most so much of the time goes to compaction while there is other work."""
 _PAGES = 1024
+_LOOK = 5_000
+"""The database looks at itself again when there are so many more points than twice what it saw."""
 
 
 class Keeper:
@@ -38,6 +41,7 @@ class Keeper:
             None  # Points in the hot log and when they last grew; the quietest run first.
         )
         self._ripe: set[int] = set()
+        self._known = self._new = 0  # Points that were there when the database looked at itself, and since.
         self._free = False  # Whether compaction has left free pages.
 
     def patience(self, *, behind: bool) -> float | None:
@@ -66,6 +70,10 @@ class Keeper:
             self._failed = _later(now, 0.0)
             raise
         self._folded = time.monotonic()
+        if self._new > _LOOK + self._known:
+            self._known, self._new = self._known + self._new, 0
+            with suppress(exc.DBAPIError), conn.begin():  # Another process may be at it; and there will be a next time.
+                database.count_rows(conn)
 
     def _fold(self, conn: Connection, now: float) -> None:
         with conn.begin():
@@ -75,9 +83,10 @@ class Keeper:
         while not done:
             with conn.begin():
                 database.hold_fold(conn)
-                done, counts = metrics.fold(conn, upto)
+                done, counts = folding.fold(conn, upto)
             for run, points in counts.items():
                 self._count(run, points, now)
+            self._new += sum(counts.values())
 
     def _count(self, run: int, points: int, now: float) -> None:
         if self._hot is None:
@@ -118,7 +127,7 @@ class Keeper:
         try:
             with conn.begin():
                 database.hold_fold(conn)
-                metrics.compact(conn, run, metrics.folded(conn))
+                histories.compact(conn, run, folding.folded(conn))
         except metrics.Damaged as error:  # It stays in the hot log, and is in nobody's way there.
             log.error("A run cannot be compacted. %s", error.message)
         assert self._hot is not None

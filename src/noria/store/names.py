@@ -1,35 +1,36 @@
-"""Names for runs that were given none: two words and a number, as MLflow has them."""
+"""Names for runs that were given none: two words and a number, as MLflow has them. Its adjectives tell them from names that people
+gave, so ours are some of its."""
 
 from __future__ import annotations
 
 import random
 
 _ADJECTIVES = [
-    "amber",
-    "brisk",
+    "adventurous",
+    "amazing",
+    "amusing",
+    "bold",
+    "bouncy",
+    "bright",
     "calm",
-    "clever",
-    "deep",
-    "eager",
-    "fast",
+    "capable",
+    "charming",
+    "colorful",
+    "delightful",
+    "efficient",
+    "fearless",
     "gentle",
-    "keen",
-    "lively",
-    "loyal",
-    "lucid",
-    "mellow",
+    "gifted",
+    "intelligent",
     "nimble",
-    "patient",
-    "proud",
-    "quiet",
-    "rapid",
-    "steady",
-    "sunny",
-    "swift",
-    "tidy",
-    "vivid",
-    "warm",
+    "peaceful",
+    "polite",
+    "skillful",
+    "smiling",
+    "thoughtful",
+    "upbeat",
     "wise",
+    "youthful",
 ]
 _NOUNS = [
     "brook",

@@ -20,6 +20,7 @@ from noria.wire import registry as wire
 from noria.wire.fit import missing
 
 _model, _version = registered_model, model_version
+_MODELS = "`noria models list` shows the models there are."
 
 
 def create(conn: Connection, request: wire.CreateModel) -> wire.Model:
@@ -68,7 +69,7 @@ def row(conn: Connection, name: str) -> Row[Any]:
     limits.model_name(name)
     found = conn.execute(select(_model).where(_model.c.name == name)).first()
     if found is None:
-        raise NotFound(f"Registered Model with name={name[:256]} not found", "`noria models list` shows the models there are.")
+        raise NotFound(f"Registered Model with name={name[:256]} not found", _MODELS)
     return found
 
 
@@ -205,14 +206,14 @@ def _versions() -> Any:
 
 
 def version_row(conn: Connection, name: str, version: str) -> Row[Any]:
-    key = row(conn, name).id
+    limits.model_name(name)
     if not re.fullmatch(r"\d{1,18}", version):
         raise Invalid(f"Parameter 'version' must be an integer, got '{version[:40]}'.")
-    found = conn.execute(_versions().where(_version.c.model == key, _version.c.version == int(version))).first()
+    found = conn.execute(_versions().where(_model.c.name == name, _version.c.version == int(version))).first()
     if found is None:
-        raise NotFound(
-            f"Model Version (name={name}, version={version}) not found", f"`noria models show {name}` lists its versions."
-        )
+        known = conn.execute(select(_model.c.id).where(_model.c.name == name)).first() is not None
+        cure = f"`noria models show {name}` lists its versions." if known else _MODELS
+        raise NotFound(f"Model Version (name={name}, version={version}) not found", cure)
     return found
 
 

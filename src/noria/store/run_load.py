@@ -100,7 +100,7 @@ def _links(conn: Connection, keys: Sequence[int]) -> tuple[dict[int, RunInputs],
     """Data sets and models that runs read, and models that they wrote."""
     inputs: dict[int, RunInputs] = {}
     outputs: dict[int, RunOutputs] = {}
-    for key, body in _rows(conn, _DATASETS, keys, "ORDER BY run, name, digest"):
+    for key, body in _rows(conn, _DATASETS, keys, "ORDER BY run, seq, name, digest"):
         inputs.setdefault(key, RunInputs([], [])).dataset_inputs.append(read_dataset(body))
     for key, direction, model, step in _rows(conn, _MODELS, keys, "ORDER BY run, model_id"):
         if direction == "input":

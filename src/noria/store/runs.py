@@ -10,10 +10,10 @@ from uuid import uuid4
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from noria.errors import Invalid, NotFound
-from noria.store import chunks, experiments, logged_models, metrics, names, page, rows
+from noria.store import chunks, experiments, histories, logged_models, metrics, names, page, rows
 from noria.store.chunks import Points
 from noria.store.run_load import info, load, read_dataset
 from noria.store.schema import dataset, param, run, run_model, tag
@@ -245,7 +245,7 @@ def _blame(points: list[Metric]) -> None:
 def log_metric(conn: Connection, request: wire.LogMetric) -> None:
     uuid, point = request.run_id or request.run_uuid, _point(request)
     _log(conn, _append_of(uuid, [point]))
-    logged_models.keep_metrics(conn, uuid, [point])
+    _keep_of_models(conn, uuid, [point])
 
 
 def _point(request: wire.LogMetric) -> Metric:
@@ -258,6 +258,13 @@ def _point(request: wire.LogMetric) -> Metric:
 
 def _log(conn: Connection, batch: metrics.Append) -> None:
     metrics.insert(conn, [(row(conn, batch.uuid, active=True).id, batch.names, batch.body)])
+
+
+def _keep_of_models(conn: Connection, uuid: str, points: list[Metric]) -> None:
+    """Keep what points say of logged models; half a data set is Invalid, for MLflow's clients could not read the model any more."""
+    if any(each.model_id and bool(each.dataset_name) != bool(each.dataset_digest) for each in points):
+        raise Invalid("Both dataset_name and dataset_digest must be provided if one is provided", "Give both, or neither.")
+    logged_models.keep_metrics(conn, uuid, points)
 
 
 def log_param(conn: Connection, request: wire.LogParam) -> None:
@@ -286,7 +293,7 @@ def log_batch(conn: Connection, request: wire.LogBatch) -> None:
         put_tags(conn, key, {each.key: each.value for each in request.tags})
     if batch is not None:
         _log(conn, batch)
-        logged_models.keep_metrics(conn, request.run_id, request.metrics)
+        _keep_of_models(conn, request.run_id, request.metrics)
 
 
 def _check_batch(request: wire.LogBatch) -> None:
@@ -350,7 +357,8 @@ def log_outputs(conn: Connection, request: wire.LogOutputs) -> None:
 
 
 def put_datasets(conn: Connection, key: int, datasets: list[DatasetInput]) -> None:
-    """What a run reads. A name and a digest mean one data set in an experiment: what was said of it first stands."""
+    """What a run reads, in that order. A name and a digest mean one data set in an experiment: what was said of it first stands."""
+    seq = select(func.coalesce(func.max(dataset.c.seq), 0) + 1).where(dataset.c.run == key).scalar_subquery()
     experiment = select(run.c.experiment).where(run.c.id == key).scalar_subquery()
     other = run.alias()
     for each in datasets:
@@ -361,7 +369,7 @@ def put_datasets(conn: Connection, key: int, datasets: list[DatasetInput]) -> No
         if first is None or first.run != key:
             same = each.dataset if first is None else read_dataset(first.body).dataset
             body = msgspec.json.encode(DatasetInput(same, each.tags))
-            conn.execute(insert(dataset).values(run=key, name=name, digest=digest, context=_context(each), body=body))
+            conn.execute(insert(dataset).values(run=key, name=name, digest=digest, context=_context(each), body=body, seq=seq))
 
 
 def _context(data: DatasetInput) -> str | None:
@@ -378,12 +386,12 @@ def get_history(conn: Connection, request: wire.GetHistory) -> wire.History:
     start = page.offset(request.page_token)
     size = 2**31 if request.max_results is UNSET else page.size(request.max_results, 25_000)
     key = row(conn, request.run_id or request.run_uuid).id
-    points, more = metrics.history(conn, key, request.metric_key, start, size)
+    points, more = histories.history(conn, key, request.metric_key, start, size)
     return wire.History(_metrics(request.metric_key, points), page.token(start + size) if more else "")
 
 
 def _metrics(key: str, points: Points) -> list[Metric]:
-    columns = metrics.numbers(points.values, clamped), points.times.tolist(), points.steps.tolist()
+    columns = histories.numbers(points.values, clamped), points.times.tolist(), points.steps.tolist()
     return [Metric(key, value, time, step) for value, time, step in zip(*columns, strict=True)]
 
 
@@ -400,7 +408,7 @@ def get_bulk(conn: Connection, request: wire.GetBulk) -> wire.Bulk:
     for uuid in sorted(set(request.run_id)):
         left = min(request.max_results, 25_000) - len(found)
         if left > 0:
-            points, _ = metrics.history(conn, row(conn, uuid).id, request.metric_key, 0, left)
+            points, _ = histories.history(conn, row(conn, uuid).id, request.metric_key, 0, left)
             found += _of_run(request.metric_key, points, uuid)
     return wire.Bulk(found)
 
@@ -416,22 +424,22 @@ def get_interval(conn: Connection, request: wire.GetInterval) -> wire.Bulk:
     if not 1 <= request.max_results <= _SAMPLES:
         raise Invalid(f"max_results must be between 1 and {_SAMPLES}.")
     if low is UNSET and high is UNSET:
-        low, high = metrics.LEAST, metrics.MOST
+        low, high = histories.LEAST, histories.MOST
     elif low is UNSET or high is UNSET:
         raise Invalid("If either start step or end step are specified, both must be specified.")
     elif low > high:
         raise Invalid(f"end_step must be greater than start_step. Found start_step={low} and end_step={high}.")
     found: list[wire.OfRun] = []
     for uuid in request.run_ids:
-        points = metrics.everything(conn, row(conn, uuid).id, request.metric_key, low, high)
+        points = histories.everything(conn, row(conn, uuid).id, request.metric_key, low, high)
         found += _of_run(request.metric_key, chunks.sample(points, request.max_results), uuid)
     return wire.Bulk(found)
 
 
 def _of_run(key: str, points: Points, uuid: str) -> list[wire.OfRun]:
-    columns = metrics.numbers(points.values, clamped), points.times.tolist(), points.steps.tolist()
+    columns = histories.numbers(points.values, clamped), points.times.tolist(), points.steps.tolist()
     return [wire.OfRun(key, value, time, step, uuid) for value, time, step in zip(*columns, strict=True)]
 
 
 def curve(conn: Connection, request: wire.Curve) -> wire.Points:
-    return metrics.curve(conn, row(conn, request.run_id).id, request)
+    return histories.curve(conn, row(conn, request.run_id).id, request)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, UniqueConstraint, text
 from sqlalchemy import Text as _Text
 
-HEAD = "0003"
+HEAD = "0007"
 # Both databases compare and order text by code point, and count in 64 bits; SQLite's own name for that is INTEGER.
 Text = _Text().with_variant(_Text(collation="C"), "postgresql")
 Double = Float(53)
@@ -121,6 +121,7 @@ dataset = Table(
     Column("digest", Text, primary_key=True),
     Column("body", LargeBinary, nullable=False),
     Column("context", Text),
+    Column("seq", Integer, nullable=False, server_default="0"),
     Index("dataset_by_name", "name", "digest"),
 )  # fmt: skip
 
@@ -129,6 +130,15 @@ spool = Table(
     Column("id", Text, primary_key=True),
     Column("run", Text, nullable=False),
     Column("offset", BigInteger, nullable=False),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+)  # fmt: skip
+
+# From which try on, and from which step on, what earlier tries of a job say of a run comes too late.
+superseded = Table(
+    "superseded", metadata,
+    Column("run", Text, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("step", BigInteger, nullable=False),
 )  # fmt: skip
 
 logged_model = Table(
@@ -242,6 +252,37 @@ job = Table(
     Column("claimed", BigInteger, nullable=False),
     Index("job_by_time", "created"),
     Index("job_by_state", "state", "user"),
+)  # fmt: skip
+
+job_try = Table(
+    "job_try", metadata,
+    Column("job", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("cause", Text, nullable=False),
+    Column("started", BigInteger),
+    Column("ended", BigInteger, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("job_try_by_time", "ended"),
+    Index("job_try_by_cause", "cause", "ended"),
+)  # fmt: skip
+
+# Since when what happened on a node counts no more; place "" is every one.
+node_forgiven = Table(
+    "node_forgiven", metadata,
+    Column("place", Text, primary_key=True),
+    Column("node", Text, primary_key=True),
+    Column("time", BigInteger, nullable=False),
+)  # fmt: skip
+
+budget = Table(
+    "budget", metadata,
+    Column("whose", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("counts", Text, primary_key=True),
+    Column("hours", Double, nullable=False),
+    Column("per", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
 )  # fmt: skip
 
 endpoint = Table(

@@ -11,9 +11,19 @@ from msgspec import UNSET, structs
 from sqlalchemy import Connection, delete, exc, func, select, update
 
 from noria.errors import Invalid, NoriaError, WrongVersion
-from noria.store import experiments, logged_models, metrics, registry, runs
+from noria.store import experiments, logged_models, metrics, registry, rows, runs
 from noria.store.experiments import now
-from noria.store.schema import experiment, experiment_tag, logged_model, model_version, registered_model, run, spool, tag
+from noria.store.schema import (
+    experiment,
+    experiment_tag,
+    logged_model,
+    model_version,
+    registered_model,
+    run,
+    spool,
+    superseded,
+    tag,
+)
 from noria.types import Dataset, DatasetInput, Metric, ModelInput, Param, RunStatus, Tag, number
 from noria.wire import limits
 from noria.wire import logged_models as models
@@ -50,27 +60,47 @@ def ship(conn: Connection, request: wire.Ship) -> tuple[wire.Offset, str]:
     if end == at:
         return wire.Offset(at), ""
     records = _records(request.frames)
-    run_id = known.run if known else _met(request.spool_id, records)
-    _apply(conn, run_id, records)
+    run_id, attempt = (known.run, known.attempt) if known else _met(request.spool_id, records)
+    _apply(conn, run_id, records, _late(conn, run_id, attempt))
+    _supersede(conn, run_id, attempt, records)
     if request.damaged:
         _note(conn, run_id, request.damaged)
     # A spool that another server process meets at this moment is refused by its key, and sent again.
-    values = {"id": request.spool_id, "run": run_id, "offset": end}
+    values = {"id": request.spool_id, "run": run_id, "offset": end, "attempt": attempt}
     conn.execute(
         spool.update().where(spool.c.id == request.spool_id).values(offset=end) if known else spool.insert().values(values)
     )
     return wire.Offset(end), run_id
 
 
-def _met(spool_id: str, records: list[Record]) -> str:
-    """The run of a spool that is seen for the first time."""
+def _late(conn: Connection, run_id: str, attempt: int) -> int | None:
+    """The step from which on a later try of the same job has taken over: a node that was taken for dead may speak again."""
+    if not attempt:
+        return None
+    return conn.execute(
+        select(func.min(superseded.c.step)).where(superseded.c.run == run_id, superseded.c.attempt > attempt)
+    ).scalar()
+
+
+def _supersede(conn: Connection, run_id: str, attempt: int, records: list[Record]) -> None:
+    steps = [record.step for record in records if isinstance(record, Rewind)]
+    if attempt and steps:
+        before = conn.execute(
+            select(superseded.c.step).where(superseded.c.run == run_id, superseded.c.attempt == attempt)
+        ).scalar()
+        step = min(steps) if before is None else min(before, *steps)
+        rows.insert(conn, superseded, ("run", "attempt", "step"), [(run_id, attempt, step)], replace=True)
+
+
+def _met(spool_id: str, records: list[Record]) -> tuple[str, int]:
+    """The run of a spool that is seen for the first time, and the try that writes it."""
     header = records[0] if records else None
     if not isinstance(header, Header):
         raise Invalid("The first record of a spool must be its header.", "Send it from its beginning.")
     if header.format != wire.FORMAT:
         raise WrongVersion(f"Spool {spool_id} has format {header.format}, this server reads {wire.FORMAT}.",
                            "Upgrade the server; the spool is kept until then.")  # fmt: skip
-    return limits.run_id(header.run_id) if header.run_id else ""
+    return limits.run_id(header.run_id) if header.run_id else "", header.attempt
 
 
 def _records(frames: bytes) -> list[Record]:
@@ -81,17 +111,20 @@ def _records(frames: bytes) -> list[Record]:
                            "Upgrade the server; the spool is kept until then.") from None  # fmt: skip
 
 
-def _apply(conn: Connection, run_id: str, records: list[Record]) -> None:
-    """Metrics that follow each other become one batch; everything else is applied as it comes."""
+def _apply(conn: Connection, run_id: str, records: list[Record], late: int | None) -> None:
+    """Metrics that follow each other become one batch; everything else is applied as it comes. late: the step from which on metrics
+    come too late; going back does too."""
     batch: list[metrics.Point] = []
     for record in records:
         if isinstance(record, (Log, Points)):
             try:
-                batch += _measured(record)
+                batch += [each for each in _measured(record) if late is None or each[3] < late]
             except Invalid as error:
                 _set_aside(conn, run_id, error.message)
             if not (isinstance(record, Points) and record.model_id):
                 continue
+        if isinstance(record, Rewind) and late is not None:  # It would take what the later try has logged.
+            continue
         if batch:
             metrics.append(conn, _run(conn, run_id), batch)
             batch = []

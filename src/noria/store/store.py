@@ -18,7 +18,7 @@ from sqlalchemy import Connection as Connection
 from sqlalchemy import exc
 
 from noria.errors import NoriaError, Unavailable
-from noria.store import database, metrics, runs
+from noria.store import database, folding, metrics, runs
 from noria.store.keeper import Keeper
 from noria.store.metrics import Append
 from noria.store.news import News
@@ -84,7 +84,7 @@ class Store:
         try:
             if self._shared:  # To look is a tenth of what asking the writer costs.
                 with self._reader().begin() as transaction:
-                    if metrics.caught_up(transaction.connection):
+                    if folding.caught_up(transaction.connection):
                         return work(transaction.connection)
             self._settle()
             connection = self._reader()

@@ -48,7 +48,7 @@ def fit(kind: type[Q], value: object, path: str = "") -> Q:
     if not (isinstance(kind, type) and issubclass(kind, Struct)):
         return value  # type: ignore[return-value]
     found = {}
-    for each in structs.fields(kind):
+    for each in _fields(kind):
         where = f"{path}.{each.name}" if path else each.name
         given = _named(value, each.name)
         if given is not None:
@@ -56,6 +56,12 @@ def fit(kind: type[Q], value: object, path: str = "") -> Q:
         elif each.required:
             raise missing(where)
     return kind(**found)
+
+
+@cache
+def _fields(kind: type[Struct]) -> list[structs.FieldInfo]:
+    """Fields in MLflow's order: a request's run comes first, though it has another name too and is optional for that."""
+    return sorted(structs.fields(kind), key=lambda each: each.name != "run_id")
 
 
 def _named(value: dict[str, Any], name: str) -> Any:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from msgspec import UNSET, Struct, UnsetType
 
-from noria.types import Job, JobSpec, JobState
-from noria.wire.endpoint import OWN, Empty, Endpoint
+from noria.types import Job, JobSpec, JobState, Try
+from noria.wire.endpoint import OWN, Endpoint
 
 
 class Submit(Struct, frozen=True):
@@ -39,6 +39,12 @@ class Listed(Struct, frozen=True):
     jobs: list[Job]
 
 
+class Tries(Struct, frozen=True):
+    """Of one job, in their order."""
+
+    tries: list[Try]
+
+
 class Cancel(Struct, frozen=True):
     """Like the other verbs, for a job or for all members of an array that have not ended."""
 
@@ -46,18 +52,26 @@ class Cancel(Struct, frozen=True):
     reason: str = ""
 
 
+class Drill(Struct, frozen=True):
+    """A job that runs, and the trouble to fake for it: preempt, timeout, node-failure, hang or oom."""
+
+    id: str
+    kind: str
+
+
 class Claim(Struct, frozen=True):
-    """An agent asks for the work of one Unix user on the schedulers that it can reach. One without a name gets no new jobs."""
+    """An agent asks for the work of one user: `takes` are the schedulers that it can reach, or the name of its own cluster. One
+    without a name gets no new jobs."""
 
     user: str
-    schedulers: list[str]
+    takes: list[str]
     agent: str
     all_open: bool = False
 
 
 class Work(Struct, frozen=True):
     """New jobs for the agent to submit, the ids among its open ones that people want cancelled, held, released and requeued, and, if
-    it asks, all open ones. A verb is repeated until the agent reports it as done, or the job's end."""
+    it asks, all open ones. `drill` are troubles to fake, by job. A verb is repeated until the agent reports it as done, or the job's end."""
 
     claimed: list[Job]
     cancel: list[str]
@@ -65,11 +79,13 @@ class Work(Struct, frozen=True):
     hold: list[str] = []
     release: list[str] = []
     requeue: list[str] = []
+    drill: dict[str, str] = {}
 
 
 class Report(Struct, frozen=True):
-    """What an agent saw. Fields that are UNSET did not change; `done` is the verb that it carried out. A job that has ended is never
-    opened again; one that is to be requeued has not ended when its try did."""
+    """What an agent saw; the answer is what the job is now. Fields that are UNSET did not change; `started` is of the try `tries`, `done` is the verb that it carried out, `tried` are tries that are
+    over now, and `again` that it is to be
+    submitted anew. A job that has ended is never opened again; one that is to be requeued has not ended when its try did."""
 
     id: str
     state: JobState
@@ -81,6 +97,8 @@ class Report(Struct, frozen=True):
     tries: int | UnsetType = UNSET
     reason: str | UnsetType = UNSET
     done: str | UnsetType = UNSET
+    tried: list[Try] = []
+    again: bool = False
 
 
 SUBMIT = Endpoint("POST", f"{OWN}/jobs", Submit, Got)
@@ -90,5 +108,7 @@ CANCEL = Endpoint("POST", f"{OWN}/jobs/{{id}}/cancel", Cancel, Listed)
 HOLD = Endpoint("POST", f"{OWN}/jobs/{{id}}/hold", Key, Listed)
 RELEASE = Endpoint("POST", f"{OWN}/jobs/{{id}}/release", Key, Listed)
 REQUEUE = Endpoint("POST", f"{OWN}/jobs/{{id}}/requeue", Key, Listed)
+DRILL = Endpoint("POST", f"{OWN}/jobs/{{id}}/drill", Drill, Listed)
+TRIES = Endpoint("GET", f"{OWN}/jobs/{{id}}/tries", Key, Tries)
 CLAIM = Endpoint("POST", f"{OWN}/agent/claim", Claim, Work)
-REPORT = Endpoint("POST", f"{OWN}/agent/report", Report, Empty)
+REPORT = Endpoint("POST", f"{OWN}/agent/report", Report, Got)

@@ -135,6 +135,7 @@ export interface Job {
     command: string[];
     name: string;
     scheduler: string;
+    cluster: string;
     nodes: number;
     tasks_per_node: number;
     gpus: number;

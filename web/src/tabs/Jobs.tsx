@@ -22,7 +22,7 @@ const COLUMNS: Column<Job>[] = [
     id: "scheduler",
     header: words.scheduler,
     size: 120,
-    cell: (job) => [job.spec.scheduler, job.scheduler_id].filter(Boolean).join(" "),
+    cell: (job) => [job.spec.cluster || job.spec.scheduler, job.scheduler_id].filter(Boolean).join(" "),
   },
   { id: "size", header: words.size, size: 130, cell: size },
   { id: "created", header: words.created, size: 100, cell: (job) => <Time at={job.created} /> },

@@ -128,8 +128,13 @@ async def delete(request: Request, state: State) -> Response:
     return _answer(Empty())
 
 
+def _plain(path: str) -> str:
+    """What MLflow's client reads of a run is given as somebody wrote it: `./model` is `model`."""
+    return "/".join(part for part in path.split("/") if part != ".")
+
+
 async def list_root(request: Request, state: State) -> Response:
-    path = limits.artifact_path(request.query_params.get("path", "").removesuffix("/"))
+    path = limits.artifact_path(_plain(request.query_params.get("path", "").removesuffix("/")))
     return _answer(wire.Listed(files=await in_thread(state.artifacts, lambda: state.artifacts.list(path, path))))
 
 
@@ -142,7 +147,7 @@ async def list_of_model(request: Request, state: State) -> Response:
 
 
 async def _list_below(request: Request, state: State, parameter: str, find: Callable[[Connection], str]) -> Response:
-    path = limits.served_path(request.query_params.get(parameter, "").removesuffix("/"))
+    path = limits.served_path(_plain(request.query_params.get(parameter, "").removesuffix("/")))
     uri, root = await _root(state, find)
     files = await in_thread(state.artifacts, lambda: state.artifacts.list(wire.below(root, path), root))
     return _answer(wire.Listed(uri, files))
@@ -161,7 +166,7 @@ async def get_of_model(request: Request, state: State) -> Response:
 
 
 async def _get_below(request: Request, state: State, parameter: str, find: Callable[[Connection], str]) -> Response:
-    path = limits.served_path(_given(request, parameter))
+    path = limits.served_path(_plain(_given(request, parameter)))
     _, root = await _root(state, find)
     return await download(request, state.artifacts, wire.below(root, path))
 
@@ -171,6 +176,8 @@ async def put_by_page(request: Request, state: State) -> Response:
     _given(request, "run_uuid")
     path = limits.served_path(_given(request, "path"))
     data = await read_body(request, _BY_PAGE)
+    if not data:
+        raise Invalid("Request must specify data.", "An empty file is put through mlflow-artifacts.")
     _, root = await _root(state, _of_run(request))
     await state.artifacts.put(wire.below(root, path), data, asyncio.get_running_loop().create_future())
     return _answer(Empty())

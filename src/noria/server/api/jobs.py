@@ -6,18 +6,20 @@ from noria.store import jobs
 from noria.wire import jobs as wire
 
 
-def _reported(hub: Hub, _: wire.Report, run_id: str) -> None:
-    hub.tell(run_id, lambda: [CHANGED])
+def _reported(hub: Hub, _: wire.Report, got: wire.Got) -> None:
+    hub.tell(got.job.run_id, lambda: [CHANGED])
 
 
 ROUTES = [
     Route(wire.SUBMIT, jobs.submit, True, makes_work=True),
     read(wire.LIST, jobs.list_),
     read(wire.GET, jobs.get),
+    read(wire.TRIES, jobs.tries),
     Route(wire.CANCEL, jobs.cancel, True, makes_work=True),
     Route(wire.HOLD, jobs.hold, True, makes_work=True),
     Route(wire.RELEASE, jobs.release, True, makes_work=True),
+    Route(wire.DRILL, jobs.drill, True, makes_work=True),
     Route(wire.REQUEUE, jobs.requeue, True, makes_work=True),
     write(wire.CLAIM, jobs.claim),
-    Route(wire.REPORT, jobs.report, True, _reported, lambda run_id: None),
+    Route(wire.REPORT, jobs.report, True, _reported),
 ]
