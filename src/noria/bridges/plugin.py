@@ -11,25 +11,25 @@ from typing import Any
 
 
 def tracking_store(store_uri: str, artifact_uri: str | None = None) -> Any:
-    from noria.bridges.mlflow_spool import SpoolStore
+    from noria.bridges.spool.tracking import SpoolStore
 
     return SpoolStore(store_uri)
 
 
 def artifact_repository(artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> Any:
-    from noria.bridges.mlflow_spool import SpoolArtifacts
+    from noria.bridges.spool.artifacts import SpoolArtifacts
 
     return SpoolArtifacts(artifact_uri, tracking_uri, registry_uri)
 
 
 def model_registry_store(store_uri: str, tracking_uri: str | None = None) -> Any:
-    from noria.bridges.mlflow_spool import SpoolRegistry
+    from noria.bridges.spool.registry import SpoolRegistry
 
     return SpoolRegistry(store_uri, tracking_uri)
 
 
 def _close() -> None:
-    journal = sys.modules.get("noria.bridges.journal")
+    journal = sys.modules.get("noria.bridges.spool.journal")
     if journal is not None:
         journal.close_all()
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import atexit
 import errno
+import faulthandler
 import os
 import shutil
+import signal
 import socket
 import sys
 import threading
@@ -87,6 +89,8 @@ class ActiveRun:
             raise Unavailable(f"The spool folder {folder} cannot be written ({error.strerror}).",
                               "Free some space, or set NORIA_HOME to another folder.") from None  # fmt: skip
         self._recorder = self._record_system() if system_metrics and not in_job else None
+        if in_job:
+            _tell_where()
 
     def _record_system(self) -> Recorder | None:
         interval = config.load().system_metrics_interval
@@ -102,7 +106,8 @@ class ActiveRun:
         """Scripts written for mlflow read `run.info.run_id`."""
         return self
 
-    def _append(self, record: Record) -> None:
+    def append(self, record: Record) -> None:
+        """Put a record into the run's spool."""
         self.spool.append(record)
         if _stack and _stack[-1] is self:
             _activate(self)  # The spool may hold now what it held not before, or the other way round.
@@ -119,10 +124,10 @@ class ActiveRun:
                 )
             fresh[key] = text
         if fresh:
-            self._append(Params(fresh))
+            self.append(Params(fresh))
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
-        self._append(Tags({limits.key(k, "tag"): _cut(k, str(v), limits.TAG_VALUE, "Tag") for k, v in tags.items()}))
+        self.append(Tags({limits.key(k, "tag"): _cut(k, str(v), limits.TAG_VALUE, "Tag") for k, v in tags.items()}))
 
     def log_file(self, source: Path, path: str) -> None:
         """A copy is kept beside the spool: the file may change as soon as this returns."""
@@ -140,7 +145,7 @@ class ActiveRun:
                 ) from None
             self.spool.lose(f"the file {str(source)!r} ({error.strerror})")
             return
-        self._append(Artifact(path, f"{copy.parent.name}/{copy.name}", copy.stat().st_size))
+        self.append(Artifact(path, f"{copy.parent.name}/{copy.name}", copy.stat().st_size))
 
     def end(self, status: RunStatus = "FINISHED") -> None:
         """Ends the run; in a job the exit code decides instead, so only the spool is closed."""
@@ -149,7 +154,7 @@ class ActiveRun:
         if self._recorder is not None:
             self._recorder.stop()
         if not self._in_job:
-            self._append(End(status, now()))
+            self.append(End(status, now()))
         self.spool.close()
 
     def __enter__(self) -> ActiveRun:
@@ -159,6 +164,13 @@ class ActiveRun:
         if self in _stack:
             while _stack and _pop("FAILED" if kind else "FINISHED") is not self:
                 pass
+
+
+def _tell_where() -> None:
+    """At QUIT print where every thread is: the launcher asks for it when no steps are made."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGQUIT) == signal.SIG_DFL:
+        with suppress(OSError, ValueError, RuntimeError):  # A script may have closed its stderr, or put something else there.
+            faulthandler.register(signal.SIGQUIT)
 
 
 def _float(key: str, value: object) -> float:
@@ -226,7 +238,7 @@ def start_run(
             user, source = whoami(), os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else ""
             labels |= {"mlflow.user": user, "mlflow.source.name": source, "mlflow.source.type": "LOCAL"}
             name = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")
-            run._append(Begin(name, run_name, user, now(), labels))
+            run.append(Begin(name, run_name, user, now(), labels))
         if tags or (attach and run_name):
             run.set_tags({**({"mlflow.runName": run_name} if attach and run_name else {}), **(tags or {})})
         if not _stack:
@@ -379,11 +391,11 @@ def log_artifacts(local_dir: str | os.PathLike[str], artifact_path: str | None =
 
 def log_dataset(name: str, digest: str, source: str = "", context: str = "training", source_type: str = "local") -> None:
     """Record that the run reads a data set; `digest` identifies its content, at most 36 characters."""
-    _current()._append(Dataset(name[:500], digest[:36], source_type, source, context))
+    _current().append(Dataset(name[:500], digest[:36], source_type, source, context))
 
 
 def rewind(step: int) -> None:
     """The run goes on from a checkpoint whose next step is `step`: points at that step and later are superseded."""
     global _last
-    _current()._append(Rewind(step))
+    _current().append(Rewind(step))
     _last = step - 1

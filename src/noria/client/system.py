@@ -67,7 +67,7 @@ def limit(cgroups: str, root: Path) -> tuple[Path, tuple[str, str, str]] | None:
         top = root / "memory" if controllers else root
         folder = top / path.lstrip("/")
         for each in (folder, *folder.parents) if names else ():
-            text = _text(each / names[0]).strip() if names else ""
+            text = kernel(each / names[0]).strip() if names else ""
             if names and text.isdigit() and int(text) < 2**60:
                 return each, names
             if each == top:
@@ -75,7 +75,7 @@ def limit(cgroups: str, root: Path) -> tuple[Path, tuple[str, str, str]] | None:
     return None
 
 
-def _text(path: Path) -> str:
+def kernel(path: Path) -> str:
     """A small file of the kernel's; "" if it is not there, or not for us."""
     try:
         return path.read_text()
@@ -91,10 +91,10 @@ class Sampler:
         self._folder, self._gpus, self._ranks = folder, gpus, ranks
         self._prefix = f"{PREFIX}{node}/" if node else PREFIX
         self._cpus = os.sched_getaffinity(0)
-        self._limit = limit(_text(Path("/proc/self/cgroup")), Path("/sys/fs/cgroup"))
+        self._limit = limit(kernel(Path("/proc/self/cgroup")), Path("/sys/fs/cgroup"))
         self._others: set[str] = set()
         self._samples = 0
-        self._times = cpu_times(_text(Path("/proc/stat")), self._cpus)
+        self._times = cpu_times(kernel(Path("/proc/stat")), self._cpus)
         self._network = self._moved()
         self._seen: dict[int, tuple[float, int]] = {}
 
@@ -105,17 +105,17 @@ class Sampler:
 
     def _cpu(self) -> dict[str, float]:
         """How busy the CPUs are that we may use: on a machine of one's own all of them, in a job those that it was given."""
-        before, self._times = self._times, cpu_times(_text(Path("/proc/stat")), self._cpus)
+        before, self._times = self._times, cpu_times(kernel(Path("/proc/stat")), self._cpus)
         busy, total = (now - then for now, then in zip(self._times, before, strict=True))
         return {"cpu_utilization_percentage": round(100 * busy / total, 1)} if total > 0 else {}
 
     def _memory(self) -> dict[str, float]:
         """Of the job's control group if its memory is limited, otherwise of the machine."""
-        used, total = memory(_text(Path("/proc/meminfo")))
+        used, total = memory(kernel(Path("/proc/meminfo")))
         if self._limit is not None:
             folder, (most, current, cache) = self._limit
-            counts = dict(line.split() for line in _text(folder / "memory.stat").splitlines())
-            used, total = int(_text(folder / current)) - int(counts.get(cache, 0)), min(int(_text(folder / most)), total)
+            counts = dict(line.split() for line in kernel(folder / "memory.stat").splitlines())
+            used, total = int(kernel(folder / current)) - int(counts.get(cache, 0)), min(int(kernel(folder / most)), total)
         return {
             "system_memory_usage_megabytes": round(used / 1e6, 1),
             "system_memory_usage_percentage": round(100 * used / total, 1),
@@ -137,10 +137,10 @@ class Sampler:
     @staticmethod
     def _moved() -> tuple[int, int]:
         """Bytes received and sent, those of InfiniBand and RoCE too, which pass the kernel by and count in words of four."""
-        received, sent = network(_text(Path("/proc/net/dev")))
+        received, sent = network(kernel(Path("/proc/net/dev")))
         for counters in Path("/sys/class/infiniband").glob("*/ports/*/counters"):
-            received += 4 * int(_text(counters / "port_rcv_data") or 0)
-            sent += 4 * int(_text(counters / "port_xmit_data") or 0)
+            received += 4 * int(kernel(counters / "port_rcv_data") or 0)
+            sent += 4 * int(kernel(counters / "port_xmit_data") or 0)
         return received, sent
 
     def _of_ranks(self) -> dict[str, float]:
@@ -150,7 +150,7 @@ class Sampler:
             return {}
         totals = {rank: [0, 0, 0, 0] for rank in leaders.values()}
         for pid, (session, ticks, resident) in self._processes(set(leaders)):
-            read, written = _moved(_text(Path(f"/proc/{pid}/io")))
+            read, written = _moved(kernel(Path(f"/proc/{pid}/io")))
             mine = totals[leaders[session]]
             for index, value in enumerate((ticks, resident, read, written)):
                 mine[index] += value
@@ -177,7 +177,7 @@ class Sampler:
         self._others &= there
         found = []
         for pid in there - self._others:
-            stat = _text(Path(f"/proc/{pid}/stat"))
+            stat = kernel(Path(f"/proc/{pid}/stat"))
             if stat and (known := process(stat))[0] in sessions:
                 found.append((pid, known))
             else:

@@ -72,7 +72,7 @@ def _write(model: object, name: str, folder: Path, example: Any, signature: Sign
     module = FLAVORS.module(name)
     pyfunc = {
         "loader_module": getattr(module, "LOADER", module.__name__),
-        "data": DATA,
+        **({} if "data" in saved.entry else {"data": DATA}),  # A loader that looks there is told the model's folder.
         "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
         "python_version": platform.python_version(),
     }
@@ -112,11 +112,12 @@ def load(folder: str | Path, *, allow_pickle: bool = False) -> Predictor:
     """
     path = Path(folder)
     described = mlmodel.read(path)
-    name = next((name for name in FLAVORS.names() if name in described.flavors), None)
-    if name is None:
+    known = ((name, key) for name in FLAVORS.names() for key in (name, *getattr(FLAVORS.module(name), "ALSO", ())))
+    name, key = next(((name, key) for name, key in known if key in described.flavors), ("", ""))
+    if not name:
         raise Unsupported(f"The model in {path} has the flavors {', '.join(described.flavors)}; none of them is readable here.",
                           f"Readable are: {', '.join(FLAVORS.names())}.")  # fmt: skip
-    flavor, entry = FLAVORS.get(name), described.flavors[name]
+    flavor, entry = FLAVORS.get(name), described.flavors[key]
     data = path / str(entry.get("model_data", DATA))
     if not data.resolve().is_relative_to(path.resolve()):
         raise Invalid(f"The model in {path} points to data outside of its folder.", "Do not trust it; get it again.")

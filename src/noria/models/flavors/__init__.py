@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,7 +28,8 @@ class Flavor(Protocol):
     `claims` is asked of every file on the shelf for every model that is saved; exactly one may say yes. It must not import
     the library: a model of a library that is not in sys.modules is not of it. `save` writes into an empty folder. `load`
     gets that folder back with the flavor's entry, and raises Forbidden if it would run code from the folder and
-    `allow_pickle` is false. `_load_pyfunc(data)`, if there is one, is what MLflow calls: an object with predict(data, params).
+    `allow_pickle` is false. `_load_pyfunc(data)`, if there is one, is what MLflow calls: an object with predict(data, params). `LOADER`, if there is one, is the
+    module that it calls instead, and `ALSO` what MLflow calls the flavor besides.
     """
 
     def claims(self, model: object) -> bool: ...
@@ -39,21 +41,31 @@ class Flavor(Protocol):
     def predictor(self, model: Any) -> Predict: ...
 
 
-class Architecture(Protocol):
-    def build(self, **arguments: Any) -> Any: ...
+class Architectures(Protocol):
+    def names(self) -> list[str]: ...
+
+    def build(self, name: str, /, **arguments: Any) -> Any: ...
 
 
-# By its name, because the rooms of one floor do not import each other.
-ARCHITECTURES: Kind[Architecture] = Kind("noria.train.architectures")
+def architectures() -> Architectures:
+    """The trainer's shelf; by its name, because the rooms of one floor do not import each other."""
+    shelf: Kind[Architectures] = Kind("noria.train")
+    return shelf.get("architectures")
 
 
 def recipe(model: object) -> tuple[str, dict[str, Any]] | None:
     """The name and arguments that a model of a shelf's architecture remembers; None for any other object."""
     built = getattr(model, "architecture", None)
-    if isinstance(built, tuple) and len(built) == 2 and built[0] in ARCHITECTURES.names():
+    if isinstance(built, tuple) and len(built) == 2 and built[0] in architectures().names():
         name, arguments = built
         return str(name), dict(arguments)
     return None
+
+
+def is_keras(model: object) -> bool:
+    """With the backend torch a Keras model is a torch.nn.Module besides."""
+    keras = sys.modules.get("keras")
+    return keras is not None and isinstance(model, keras.Model)
 
 
 FLAVORS: Kind[Flavor] = Kind("noria.models.flavors")

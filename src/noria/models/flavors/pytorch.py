@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noria.errors import Forbidden, Invalid, Unsupported
-from noria.models.flavors import Saved, recipe
+from noria.models.flavors import Saved, is_keras, recipe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,7 @@ LOADER = "mlflow.pytorch"
 
 def claims(model: object) -> bool:
     torch = sys.modules.get("torch")
-    return torch is not None and isinstance(model, torch.nn.Module) and recipe(model) is None
+    return torch is not None and isinstance(model, torch.nn.Module) and recipe(model) is None and not is_keras(model)
 
 
 def save(model: nn.Module, data: Path) -> Saved:

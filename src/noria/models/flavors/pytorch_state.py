@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noria.errors import Invalid
-from noria.models.flavors import ARCHITECTURES, Saved, recipe
+from noria.models.flavors import Saved, architectures, recipe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +42,7 @@ def load(data: Path, entry: Mapping[str, Any], allow_pickle: bool = False) -> nn
 
     try:
         recipe = json.loads((data / "architecture.json").read_text())
-        model = ARCHITECTURES.get(recipe["name"]).build(**recipe["arguments"])
+        model = architectures().build(recipe["name"], **recipe["arguments"])
         model.load_state_dict(torch.load(data / "state.pt", map_location="cpu", weights_only=True))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError) as error:
         reason = " ".join(str(error).split())
@@ -56,7 +56,10 @@ def predictor(model: nn.Module) -> Predict:
 
     @torch.inference_mode()
     def predict(batch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        out: np.ndarray[Any, Any] = model(torch.from_numpy(batch if batch.flags.writeable else batch.copy())).numpy()
+        answer = model(torch.from_numpy(batch if batch.flags.writeable else batch.copy()))
+        out: np.ndarray[Any, Any] = (
+            answer[0] if isinstance(answer, tuple) else answer
+        ).numpy()  # What comes beside it is for training.
         return out
 
     return predict
