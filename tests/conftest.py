@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
+from noria.client import fluent
 from noria.client.http import Server
 from noria.server import home
 
@@ -33,14 +36,38 @@ def require(component: str, present: bool, cure: str) -> None:
     pytest.skip(f"{component} is missing: {cure}")
 
 
+class ByPlace(LoadScopeScheduling):
+    """What stays together where several processes share the tests: a place that is brought up belongs to one of them, and so does a file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, name = nodeid.partition("::")
+        found = re.search(r"\[(?:.*-)?((?:local|slurm|sge|pbs)(?:-sandbox)?)(?:-.*)?\]$", name)
+        return f"on {found[1]}" if found and file.startswith("tests/jobs/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByPlace:
+    return ByPlace(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Places come first: they take longest, and leave the cores to others while they wait."""
+    items.sort(key=lambda item: "cluster" not in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test sees the settings of whoever runs it, nor leaves anything in their home."""
+def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No test sees the settings of whoever runs it nor a run that another left active, nor leaves anything in their home."""
     for name in list(os.environ):
         if name.startswith(("NORIA_", "MLFLOW_")) and name != "NORIA_REQUIRE":
             monkeypatch.delenv(name)
     monkeypatch.setenv("NORIA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NORIA_MACHINE", str(tmp_path / "machine"))  # Tests do not wait for each other's jobs.
+    monkeypatch.setenv("NORIA_ON", "local")  # Tests that mean another scheduler say so, whatever answers on this machine.
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    yield
+    while fluent.active_run():
+        fluent.end_run()
 
 
 class Running:
@@ -55,7 +82,7 @@ class Running:
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         log = (self.folder / "server.log").open("ab")
-        env = {**os.environ, "NORIA_HOME": str(self.folder)}
+        env = {"NORIA_MACHINE": str(self.folder / "machine"), **os.environ, "NORIA_HOME": str(self.folder)}
         code = f"{self.python}\nfrom noria.cli.main import main\nmain()"
         argv = [sys.executable, "-c", code, "server", *self.options]
         self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, start_new_session=True)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from noria.cli.notebook import register_model as register_model
     from noria.cli.notebook import search_runs as search_runs
     from noria.cli.notebook import set_experiment as set_experiment
+    from noria.client.checkpoint import checkpoint as checkpoint
+    from noria.client.checkpoint import resume as resume
+    from noria.client.checkpoint import stopping as stopping
     from noria.client.fluent import ActiveRun as ActiveRun
     from noria.client.fluent import active_run as active_run
     from noria.client.fluent import end_run as end_run
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from noria.client.fluent import set_tag as set_tag
     from noria.client.fluent import set_tags as set_tags
     from noria.client.fluent import start_run as start_run
+    from noria.client.keras import keras_callback as keras_callback
     from noria.client.made import log_dict as log_dict
     from noria.client.made import log_figure as log_figure
     from noria.client.made import log_text as log_text
@@ -45,9 +49,13 @@ _FLUENT = (
     "log_metrics", "log_param", "log_params", "rewind", "run_id", "set_tag", "set_tags", "start_run")  # fmt: skip
 _LATE = {
     "noria.cli.notebook": ("get_run", "register_model", "search_runs", "set_experiment"),
+    "noria.client.checkpoint": ("checkpoint", "resume", "stopping"),
+    "noria.client.keras": ("keras_callback",),
     "noria.client.made": ("log_dict", "log_figure", "log_text"),
     "noria.models": ("log_model",),
 }
+_LOOPED = ("noria.client.checkpoint",)
+"""What is called in every step is looked for once."""
 __all__ = sorted([*_FLUENT, *(name for names in _LATE.values() for name in names)])
 
 
@@ -57,6 +65,8 @@ def _late(home: str, name: str) -> Callable[..., Any]:
     def call(*args: Any, **options: Any) -> Any:
         function = getattr(import_module(home), name)
         import_module("noria.cli.habits").check(function, args, options)
+        if home in _LOOPED:
+            globals()[name] = function
         return function(*args, **options)
 
     call.__name__ = call.__qualname__ = name

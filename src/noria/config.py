@@ -25,6 +25,8 @@ class Settings(Struct, frozen=True):
     token: what the server asks for; empty: the one in the local home.
     host, port: where a server started here listens; port 0 takes a free one.
     auth: whether a server started here asks for a token.
+    on: where jobs go unless they say, a scheduler or the name of a profile; empty: to the cluster that answers here, or to this machine.
+    machine: a folder in which the local queues of this machine's users tell each other what they have given away; the same for all.
     artifacts: where a server started here keeps artifacts, a folder or a URL of fsspec; empty: in its home.
     system_metrics_interval: seconds between two samples of CPU, memory, disk, network and GPUs; 0 takes none.
     """
@@ -38,6 +40,8 @@ class Settings(Struct, frozen=True):
     host: str = "127.0.0.1"
     port: int = 0
     auth: bool = True
+    on: str = ""
+    machine: str = "/dev/shm/noria"  # noqa: S108 (others are to find it: neighbours.py believes no file but its owner's)
     artifacts: str = ""
     system_metrics_interval: float = 10.0
 
@@ -55,13 +59,26 @@ def _file(path: Path) -> dict[str, object]:
         raise Invalid(f"{path} is not valid TOML ({error}).", "Mend that line.") from None
 
 
-class Profile(Struct, frozen=True):
+class Profile(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What noria.toml says of one cluster, in [profiles.NAME].
 
+    scheduler: which one it is; empty: the one that has the profile's name.
+    ssh: how OpenSSH reaches a login node; empty: its commands are here. `python` is the one there that runs the agent and the launchers.
+    home: where its job folders go, on a file system that its nodes share; empty: in the agent's home.
+    agent: whether an agent that was started with `noria agent --cluster NAME` takes its jobs, and no other.
+    variables: what its commands must be told, such as SLURM_CONF or SGE_CELL, where several clusters are reached from one machine.
+    ask: what jobs ask for unless they say otherwise, by the names of the options, such as account = "vision".
     gpus: the memory of each type of GPU, by the name that the scheduler has for it, such as a100 = "80GB".
     site: what is named otherwise there than elsewhere; the scheduler's file in jobs/schedulers says which names it knows.
     """
 
+    scheduler: str = ""
+    ssh: str = ""
+    home: str = ""
+    python: str = "python3"
+    agent: bool = False
+    variables: dict[str, str] = {}
+    ask: dict[str, str | int | bool] = {}
     gpus: dict[str, str] = {}
     site: dict[str, str] = {}
 
@@ -80,6 +97,12 @@ def profile(name: str, env: Mapping[str, str] = os.environ) -> Profile:
         return msgspec.convert(merged, Profile)
     except msgspec.ValidationError as error:
         raise Invalid(f"[profiles.{name}] in noria.toml is wrong: {error}.", "Mend that line.") from None
+
+
+def profiles(env: Mapping[str, str] = os.environ) -> list[str]:
+    """The names of all profiles that were written down."""
+    tables = [layer.get("profiles") for layer in _files(env)]
+    return sorted({name for table in tables if isinstance(table, dict) for name in table})
 
 
 def learned_of(name: str, folder: Path) -> Path:

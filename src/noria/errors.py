@@ -82,6 +82,16 @@ class Unavailable(NoriaError):
     code, status = "TEMPORARILY_UNAVAILABLE", 503
 
 
+class BadNode(Unavailable):
+    """A node of a job is broken, and others may do. `node` is its name; `SAYS` is by what its check is known from other words for it."""
+
+    SAYS = "is not sound"
+
+    def __init__(self, message: str, node: str = "") -> None:
+        super().__init__(message)
+        self.node = node
+
+
 class WrongVersion(NoriaError):
     """The other side speaks another version of Noria's protocol, or the data was written by a newer one."""
 

@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from msgspec import Struct
 
@@ -25,10 +26,12 @@ class Answer(Struct, frozen=True):
     err: str
 
 
-def run(argv: Sequence[str], *, timeout: float = 60, env: Mapping[str, str] | None = None, cwd: str | None = None) -> Answer:
-    """Run a command to its end, without a shell and without input."""
+def run(
+    argv: Sequence[str], *, timeout: float = 60, env: Mapping[str, str] | None = None, cwd: str | None = None, given: IO[bytes] | None = None
+) -> Answer:  # fmt: skip
+    """Run a command to its end, without a shell. given: the file that it reads; nothing otherwise."""
     try:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+        done = subprocess.run(argv, stdin=given or subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
                               timeout=timeout, env=dict(env) if env is not None else None, cwd=cwd)  # fmt: skip
     except FileNotFoundError as error:
         return Answer(127, "", f"{argv[0]}: {error.strerror}")
@@ -86,6 +89,12 @@ def fork(work: Callable[[], int], *, log: Path, env: Mapping[str, str], cwd: str
 def beside(argv: Sequence[str], *, env: Mapping[str, str]) -> Popen[bytes]:
     """Start a command in the caller's own group, that says where the caller says it."""
     return subprocess.Popen(argv, stdin=subprocess.DEVNULL, env=dict(env))
+
+
+def talking(argv: Sequence[str], *, log: Path) -> Popen[bytes]:
+    """Start a command that is told things on its standard input, in a session of its own; what it says goes to `log`."""
+    with log.open("ab") as out:
+        return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True)
 
 
 def within(argv: Sequence[str], *, env: Mapping[str, str]) -> int:

@@ -14,6 +14,14 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
 JobState = Literal["QUEUED", "SUBMITTED", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"]
+Cause = Literal[
+    "done", "cancelled", "preempted", "time_limit", "node_failure", "bad_node", "killed", "out_of_memory", "gpu_memory", "communication",
+    "hang", "missing_module", "missing_file", "disk_full", "licence", "cannot_start", "user_error", "unknown",
+]  # fmt: skip
+"""Why a try ended. `killed`: by a signal that nobody admits to; `communication`: a rank lost the others; `node_failure`: the node died or
+was not heard any more; `bad_node`: it lives, and is broken; `user_error`: the program's own, which would be the same anywhere."""
+SAVED = 75
+"""The exit code of a program that was told to stop and saved itself (EX_TEMPFAIL of sysexits.h): started again, it goes on."""
 ENDED: frozenset[JobState] = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 Stage = Literal["None", "Staging", "Production", "Archived"]
 STAGES: tuple[Stage, ...] = ("None", "Staging", "Production", "Archived")
@@ -195,15 +203,38 @@ class Code(Struct, frozen=True):
     dirty: bool = False
 
 
+class Environment(Struct, frozen=True):
+    """What was active where a job was submitted, and is again where its tasks run. virtualenv and conda: the folder of each.
+    modules: as `module load` takes them, in that order. image: the file that the tasks run in, by Apptainer. packed: the file that `folder` was packed into, which
+    nodes unpack."""
+
+    virtualenv: str = ""
+    conda: str = ""
+    modules: list[str] = []
+    image: str = ""
+    packed: str = ""
+
+    @property
+    def folder(self) -> str:
+        """Of the environment that programs are found in first: a virtual one is made on top of conda's."""
+        return self.virtualenv or self.conda
+
+
 class JobSpec(Struct, frozen=True):
     """What a job is told. Memory in bytes per node, time in seconds, GPUs per node, CPUs per task; 0 is the site's default.
 
     From `gpu_type` to `reservation` these are the site's own names. `nice` above 0 waves others past, `priority` is the scheduler's
     own scale. `begin` is in milliseconds since 1970, `after` are the ids of jobs that must succeed first, and of the members of
-    an array `at_once` may be handed to the scheduler at a time. `raw` are words for the submit command.
+    an array `at_once` may be handed to the scheduler at a time. `raw` are words for the submit command, and `exclude` nodes that it must not run on.
     `script` is the text of a job script that has directives of its own, which is run once on the first node; `as_is`: its directives
     stand in `raw`, so that nothing else is asked for. `site` is what this site calls things (see Dialect.learn). `code`: run in a
-    copy of this, instead of in `cwd`.
+    copy of this, instead of in `cwd`. `stage` are files and folders to copy to each node's own disk, by the name that tasks know them by.
+    `max_restarts` is how often it is started again after a failure that says nothing; `retry` is "never" if it is not to be started again
+    whatever ended it. `total` is the time that all its tries may take together, `warn` how long before its limit it is told to save, and
+    `hang` how long it may go without a step; 0 leaves these to Noria.
+    `cluster` is the profile by whose name it was asked for, `variables` what that says to the scheduler's commands, and `agent` the
+    name of the one agent that may take it; "" is any that reaches the scheduler. `home` is where its folder is made, if not in the
+    agent's home. `check_nodes`: find out first whether its nodes are sound.
     """
 
     command: list[str]
@@ -226,6 +257,7 @@ class JobSpec(Struct, frozen=True):
     constraint: str = ""
     reservation: str = ""
     exclusive: bool = False
+    exclude: list[str] = []
     nice: int = 0
     priority: int = 0
     begin: int = 0
@@ -236,6 +268,22 @@ class JobSpec(Struct, frozen=True):
     as_is: bool = False
     site: dict[str, str] = {}
     code: Code | None = None
+    environment: Environment = Environment()
+    stage: dict[str, str] = {}
+    cluster: str = ""
+    variables: dict[str, str] = {}
+    agent: str = ""
+    home: str = ""
+    retry: Literal["auto", "never"] = "auto"
+    total: int = 0
+    warn: int = 0
+    hang: int = 0
+    check_nodes: bool = False
+
+    @property
+    def place(self) -> str:
+        """Where it runs, as people call it."""
+        return self.cluster or self.scheduler
 
     @property
     def world_size(self) -> int:
@@ -264,3 +312,22 @@ class Job(Struct, frozen=True):
     tries: int = 0
     reason: str = ""
     hold: str = ""
+
+
+class Try(Struct, frozen=True):
+    """One try of a job, once it is over. Their numbers grow, over in-place restarts and new submissions alike; some may be missing.
+
+    Times in milliseconds since 1970; `started` is None if no task was. nodes: where it ran, in the order of ranks. rank, host: the first
+    task that failed and its node, None and "" if none did or nobody knows. saved: whether it left a checkpoint behind.
+    """
+
+    number: int
+    cause: Cause
+    ended: int
+    started: int | None = None
+    code: int = 0
+    nodes: list[str] = []
+    rank: int | None = None
+    host: str = ""
+    reason: str = ""
+    saved: bool = False

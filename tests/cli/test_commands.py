@@ -101,7 +101,7 @@ def test_non_finite_values_are_valid_json(noria: Noria) -> None:
         (("runs", "show", "nope"), "There is no run 'nope'. `noria runs list` shows the runs there are."),
         (("runs", "list", "--filter", "metrics.loss <"), "at column 15, found its end"),
         (("models", "show", "nope"), "Registered Model with name=nope not found. `noria models list`"),
-        (("models", "promote", "nope", "1"), "Registered Model with name=nope not found"),
+        (("models", "promote", "nope", "1"), "Model Version (name=nope, version=1) not found. `noria models list`"),
         (("serve", "nope"), "'nope' is no model. Write models:/NAME/Production"),
         (("serve", "models:/nope/Production"), "Registered Model with name=nope not found"),
     ],

@@ -30,10 +30,10 @@ class Cluster:
 
     nodes = 1
     """Nodes that a job may ask for."""
-    is_real = True
-    """Whether it is more than a sandbox."""
     script_of_its_own = ""
     """A job script with directives, which prints the name of the node from each of four tasks on two nodes."""
+    patience = 0.0
+    """Seconds for which a command waits for a server that somebody has just killed."""
     refused: tuple[Sequence[str], str] = ((), "")
     """Options with which the scheduler itself refuses a job, and of what it says then."""
 
@@ -43,11 +43,18 @@ class Cluster:
 
     def run(self, *argv: str, check: bool = True, **env: str) -> Done:
         """Run a command as the user, on the machine where people log in."""
-        here = {**os.environ, "NORIA_HOME": str(self.home / ".noria"), **env}
+        own = {"NORIA_HOME": str(self.home / ".noria"), "NORIA_MACHINE": str(self.home / "machine"), "NORIA_ON": "local"}
+        here = {**os.environ, **own, **env}
         return _done(argv, check, env=here, cwd=self.home)
 
     def noria(self, *args: str, check: bool = True, **env: str) -> Done:
-        return self.run(sys.executable, "-m", "noria.cli.main", *args, check=check, **env)
+        until = time.monotonic() + self.patience
+        while True:
+            done = self.run(sys.executable, "-m", "noria.cli.main", *args, check=False, **env)
+            if time.monotonic() >= until or "No Noria server answers" not in done.stderr:
+                assert not check or done.returncode == 0, done.stdout + done.stderr
+                return done
+            time.sleep(0.5)
 
     def ranks(self, nodes: int, tasks: int) -> int:
         """How many tasks `over` gives: on one node no more than it has CPUs."""
@@ -82,7 +89,7 @@ class Cluster:
             found = [known[each] for each in ids]
             return found if all(each["state"] in ENDED for each in found) else []
 
-        return self.until(all_ended, ids, seconds)  # type: ignore[no-any-return]
+        return list(self.until(all_ended, ids, seconds))
 
     def reaches(self, state: str, *ids: str, seconds: float = 40) -> None:
         self.until(lambda: all(self.jobs()[each]["state"] == state for each in ids), ids, seconds)
@@ -134,9 +141,29 @@ class Emulated(Cluster):
         """Run a command as the cluster's administrator."""
         return _done([*self._enter, *argv], check)
 
+    daemon: str
+    """What makes a machine a node, started with this command there."""
+
+    def stop(self, node: str) -> None:
+        """Cut a node's power, as far as its processes can tell."""
+        self.root("sh", "-c", f"kill -KILL $(ip netns pids {node})")
+
+    def start(self, node: str) -> None:
+        """Have it back."""
+        there = f"hostname {node}; exec env {self.daemon.format(node=node)}"
+        alone = [
+            "env",
+            "--ignore-environment",
+            "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+            *(f"{name}={value}" for name, value in self.site.items()),
+        ]
+        self.root(*alone, "ip", "netns", "exec", node, "unshare", "--uts", "sh", "-c", there)
+
 
 class Slurm(Emulated):
     """Four nodes, n1 to n4."""
+
+    daemon = "slurmd -N {node}"
 
     nodes, script = 4, "slurm.sh"
     script_of_its_own = "#!/bin/bash\n#SBATCH --nodes=2 --ntasks-per-node=2\nsrun hostname\n"
@@ -149,6 +176,8 @@ class Slurm(Emulated):
 
 class GridEngine(Emulated):
     """Two nodes, sge1 and sge2, and parallel environments of which each gives a number of slots on each node."""
+
+    daemon = "SGE_EXECD_PIDFILE=/run/sge/{node}.pid sge_execd"
 
     nodes, script = 2, "sge.sh"
     script_of_its_own = """#!/bin/bash
@@ -166,7 +195,7 @@ for host in $(cut -d' ' -f1 "$PE_HOSTFILE"); do qrsh -inherit "$host" hostname; 
 class Boxed(Cluster):
     """A sandbox. Its nodes are this machine."""
 
-    nodes, is_real = 4, False
+    nodes = 4
 
     def __init__(self, on: str, home: Path, env: dict[str, str]) -> None:
         super().__init__(on, home)

@@ -82,6 +82,7 @@ copied /etc
 rm -rf /etc/netns # which ip would lay over it
 readable "$@"
 mount -t tmpfs -o mode=755 tmpfs /home
+sed -i '/^ada:/d' /etc/passwd /etc/shadow /etc/group /etc/gshadow # A person of that name on this machine is not the one here.
 useradd --create-home --shell /bin/bash ada
 chown ada: "$HOME_BEHIND"
 mount --bind "$HOME_BEHIND" /home/ada

@@ -67,7 +67,10 @@ AccountingStorageTRES=gres/gpu
 AccountingStorageEnforce=associations,limits,qos
 AccountingStoreFlags=job_comment
 $(for n in 1 2 3 4; do echo "NodeName=n$n NodeAddr=10.77.0.1$n CPUs=4 RealMemory=4000 Gres=gpu:2 State=UNKNOWN"; done)
-PartitionName=main Nodes=n[1-4] Default=YES MaxTime=1-00:00:00 DefaultTime=10:00 State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=main Nodes=n[1-4] Default=YES MaxTime=1-00:00:00 DefaultTime=10:00 State=UP PriorityTier=10 PreemptMode=OFF
+PartitionName=low Nodes=n[1-4] MaxTime=1-00:00:00 DefaultTime=10:00 State=UP PriorityTier=1
 CONF
 for gpu in 0 1; do mknod -m 666 /run/slurm/gpu$gpu c 4 $((60 - gpu)); done # some device: nobody opens it
 echo "Name=gpu File=/run/slurm/gpu[0-1]" >/etc/slurm/gres.conf
@@ -84,7 +87,7 @@ until_true sacctmgr -n show cluster
 as slurm slurmctld
 for n in n1 n2 n3 n4; do mkdir -p /run/slurm/$n; on $n slurmd -N $n; done
 registered() { [ "$(sacctmgr -nP show cluster noria format=ControlPort)" -gt 0 ]; } # before, records of jobs lack their names
-idle() { [ "$(sinfo -hN -t idle -o %N | wc -l)" = 4 ]; }
+idle() { [ "$(sinfo -hN -t idle -o %N | sort -u | wc -l)" = 4 ]; }
 until_true registered
 until_true idle
 up

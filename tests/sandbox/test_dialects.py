@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from noria import process, sandbox
-from noria.jobs.launch import SCHEDULERS
+from noria.jobs.dialect import SCHEDULERS
 from tests.conftest import until
 
 TWO = {
@@ -18,6 +18,25 @@ TWO = {
     "pbs": ["qsub", "-l", "select=2:ncpus=3:ngpus=1", "--", "/bin/sleep", "60"],
     "sge": ["qsub", "-pe", "ppn2", "4", "-l", "gpu=0.5", "job.sh"],
 }
+
+
+WITHOUT = {
+    "slurm": ["sbatch", "--exclude=127.0.0.[1-2]", "job.sh"],
+    "sge": ["qsub", "-l", "hostname=!(127.0.0.1|127.0.0.2)", "job.sh"],
+}
+
+
+@pytest.mark.parametrize("kind", WITHOUT)
+def test_nodes_left_out_stay_free(kind: str, tmp_path: Path) -> None:
+    env = os.environ | sandbox.open_(tmp_path / "box", kind)
+    dialect: Any = SCHEDULERS.get(kind)
+    (tmp_path / "job.sh").write_text("#!/bin/bash\nsleep 60\n")
+    try:
+        assert process.run(WITHOUT[kind], env=env, cwd=str(tmp_path)).code == 0
+        free = [node.free_cpus for node in dialect.nodes(process.run(dialect.NODES, env=env))]
+        assert free == [4, 4, 3, 4]
+    finally:
+        sandbox.end(tmp_path / "box")
 
 
 @pytest.mark.parametrize("kind", sandbox.KINDS)

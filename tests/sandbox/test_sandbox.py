@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -39,7 +39,7 @@ class Cluster:
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[object]:
+def make(tmp_path: Path) -> Iterator[Callable[[str], Cluster]]:
     made: list[Cluster] = []
 
     def one(kind: str) -> Cluster:
@@ -52,23 +52,24 @@ def make(tmp_path: Path) -> Iterator[object]:
 
 
 @pytest.fixture
-def slurm(make) -> Cluster:  # type: ignore[no-untyped-def]
-    return make("slurm")  # type: ignore[no-any-return]
+def slurm(make: Callable[[str], Cluster]) -> Cluster:
+    return make("slurm")
 
 
 @pytest.fixture
-def pbs(make) -> Cluster:  # type: ignore[no-untyped-def]
-    return make("pbs")  # type: ignore[no-any-return]
+def pbs(make: Callable[[str], Cluster]) -> Cluster:
+    return make("pbs")
 
 
 @pytest.fixture
-def sge(make) -> Cluster:  # type: ignore[no-untyped-def]
-    return make("sge")  # type: ignore[no-any-return]
+def sge(make: Callable[[str], Cluster]) -> Cluster:
+    return make("sge")
 
 
 def _ended(cluster: Cluster, number: str) -> str:
     """State and exit code, once sacct has them."""
-    return until(lambda: re.search(r"^(?!PENDING|RUNNING).*", cluster("sacct", "-nPX", "-o", "State,ExitCode", "-j", number)))[0]  # type: ignore[no-any-return]
+    asked = ("sacct", "-nPX", "-o", "State,ExitCode", "-j", number)
+    return str(until(lambda: re.search(r"^(?!PENDING|RUNNING).*", cluster(*asked)))[0])
 
 
 def test_slurm_runs_tasks_on_two_nodes_with_gpus_of_their_own(slurm: Cluster) -> None:
@@ -166,7 +167,8 @@ def test_slurm_shows_nodes(slurm: Cluster) -> None:
 
 
 def _pbs_says(pbs: Cluster, number: str) -> dict[str, object]:
-    return json.loads(pbs("qstat", "-x", "-f", "-F", "json"))["Jobs"][number]  # type: ignore[no-any-return]
+    said: dict[str, dict[str, dict[str, object]]] = json.loads(pbs("qstat", "-x", "-f", "-F", "json"))
+    return said["Jobs"][number]
 
 
 def test_pbs_runs_on_two_nodes_and_keeps_a_history(pbs: Cluster) -> None:

@@ -98,7 +98,7 @@ def test_a_saved_model_answers_over_http(own_server: Running, tmp_path: Path) ->
     from noria import models
     from noria.train import architectures
 
-    model = architectures.build("mlp", inputs=4, width=3, classes=2).eval()
+    model = architectures.build("mlp", inputs=4, width=3, num_classes=2).eval()
     models.save(model, tmp_path / "model", input_example=np.zeros((1, 4), dtype="float32"))
     argv = [sys.executable, "-m", "noria.cli.main", "serve", str(tmp_path / "model")]
     endpoint = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=dict(os.environ))

@@ -19,12 +19,12 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from noria import process
 from noria.cli import show
-from noria.cli.asks import environment
 from noria.cli.local import connect
 from noria.client.http import Server
 from noria.config import Settings
 from noria.errors import Invalid, NoriaError, NotFound
 from noria.jobs.folder import Folder
+from noria.projects.environments import active, recorded
 from noria.types import ENDED, Job, JobSpec
 from noria.wire import jobs, registry, runs, serving
 
@@ -32,7 +32,7 @@ EXPERIMENT, MODEL = "digits", "digits"
 EPOCHS, TRIAL_EPOCHS, TRIALS = 12, 4, 5
 ACCURACY = 0.97
 _TICK = 0.15
-_TRAINING = "noria.train.digits"
+_TRAINING = ("noria", "train", "digits", "--set", "validate=true")
 
 
 class Trained(Struct, frozen=True):
@@ -120,7 +120,7 @@ def _held_out(folder: Path) -> Path:
     """The 1,000 images that no training sees, where a gate can read them."""
     import numpy as np
 
-    from noria.train.data import digits
+    from noria.train.datasets import digits
 
     path = folder / "held_out.npz"
     if not path.exists():
@@ -132,17 +132,18 @@ def _held_out(folder: Path) -> Path:
     return path
 
 
-def _spec(name: str, tasks: int, restarts: int, *options: str) -> JobSpec:
+def _spec(name: str, tasks: int, restarts: int, *settings: str) -> JobSpec:
     # The threads of two trials must not fight for the cores of one.
-    return JobSpec([sys.executable, "-m", _TRAINING, "--save-model", *options], name, tasks_per_node=tasks, max_restarts=restarts,
-                   cwd=os.getcwd(), env=environment(()), experiment=EXPERIMENT)  # fmt: skip
+    now = active(os.environ)
+    return JobSpec([sys.executable, "-m", *_TRAINING, *(part for each in settings for part in ("--set", each))], name, tasks_per_node=tasks, max_restarts=restarts,
+                   cwd=os.getcwd(), env=recorded(os.environ, now), environment=now, experiment=EXPERIMENT)  # fmt: skip
 
 
 def _train(server: Server, screen: _Screen) -> Job:
     """Steps 2 and 3: train on two processes, kill one in the middle, and see that nothing is lost or doubled."""
     tasks = 2 if len(os.sched_getaffinity(0)) > 1 else 1
     screen.step("train", "two processes, data-parallel")
-    spec = _spec("cnn", tasks, 2, "--epochs", str(EPOCHS), "--patience", "5")
+    spec = _spec("cnn", tasks, 2, f"epochs={EPOCHS}", "patience=5")
     job = server.call(jobs.SUBMIT, jobs.Submit(spec, process.whoami())).job
     killed_at = killed_when = 0
     while True:
@@ -164,9 +165,10 @@ def _train(server: Server, screen: _Screen) -> Job:
 
 
 def _steps_per_epoch() -> int:
-    from noria.train.data import digits, steps_per_epoch
+    from noria.train.data import steps_per_epoch
+    from noria.train.datasets import digits
 
-    return steps_per_epoch(digits().train.size, 64)
+    return steps_per_epoch(len(digits().train), 64)
 
 
 def _kill_one(screen: _Screen, job: Job, step: int) -> tuple[int, int]:
@@ -217,8 +219,8 @@ def _search(server: Server, screen: _Screen) -> list[str]:
         rungs(1, TRIAL_EPOCHS, 2), eta=2, seed=1)  # fmt: skip
 
     def spec(number: int, params: dict[str, Any]) -> JobSpec:
-        options = [part for name, value in params.items() for part in (f"--{name}", f"{value:.4g}")]
-        return _spec(f"trial-{number + 1}", 1, 0, "--epochs", str(TRIAL_EPOCHS), *options)
+        chosen = [f"{name}={value:.4g}" for name, value in params.items()]
+        return _spec(f"trial-{number + 1}", 1, 0, f"epochs={TRIAL_EPOCHS}", *chosen)
 
     def tell(attempts: Sequence[Attempt]) -> None:
         ended, early = sum(each.ended for each in attempts), sum(each.stopped for each in attempts)

@@ -54,6 +54,7 @@ def noria() -> None:
     noria demo                                the whole life of a model, in about a minute
     noria submit --gpus 1 -- python train.py  train on this machine or a cluster
     noria ps; noria logs -f JOB               see how it goes
+    noria why JOB                             why it failed, waits, stands still or is slow
     noria runs list; noria runs watch RUN     what was measured, and what is being measured
     noria ui                                  the same in a browser
     noria serve models:/NAME/Production       answer over HTTP

@@ -114,6 +114,14 @@ def span(milliseconds: float) -> str:
     return f"{seconds}s"
 
 
+def size(count: float) -> str:
+    """Bytes in the largest unit that there is one of."""
+    for unit, scale in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count:.0f} bytes"
+
+
 def curve(points: Sequence[tuple[int, float]], title: str, *, height: int = 12, err: bool = True) -> None:
     """A learning curve in the terminal; what is no number is left out."""
     import plotext

@@ -33,6 +33,20 @@ def size(text: str) -> int:
     return int(float(match[1]) * _BYTES[match[2]])
 
 
+def nodes(text: str) -> list[str]:
+    """`n1,n[3-5,07]` as names, in that order. What is no such list stays as it is, and the dialect refuses it."""
+    return [name for part in re.findall(r"(?:[^,\[]|\[[^\]]*\]?)+", text) for name in _spans(part)]
+
+
+def _spans(part: str) -> list[str]:
+    found = re.fullmatch(r"([^\[]*)\[(\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*)\](.*)", part)
+    if not found:
+        return [part]
+    spans = [(first, last or first) for first, _, last in (each.partition("-") for each in found[2].split(","))]
+    numbers = [f"{n:0{len(first)}}" for first, last in spans for n in range(int(first), min(int(last), int(first) + 9999) + 1)]
+    return [f"{found[1]}{number}{rest}" for number in numbers for rest in _spans(found[3])]
+
+
 def moment(text: str, now: float | None = None) -> int:
     """`2h` from now, `16:30` today or tomorrow, `2026-12-01` or `2026-12-01T16:30`, in milliseconds since 1970.
 

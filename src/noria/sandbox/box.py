@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -57,7 +58,7 @@ class Room(Struct):
 class Ask(Struct, frozen=True):
     """What a job asks for, of each node. Memory in MiB, time in seconds (0: no limit), begin in seconds since 1970.
 
-    after: numbers of jobs, each with how it must have ended: ok, notok or any. extra: what the scheduler says of the job again.
+    after: numbers of jobs, each with how it must have ended: ok, notok or any. without: nodes it must not have. extra: what the scheduler says of the job again.
     """
 
     script: list[str]
@@ -75,6 +76,7 @@ class Ask(Struct, frozen=True):
     held: bool = False
     requeue: bool = False
     env: dict[str, str] = {}
+    without: list[str] = []
     append: bool = True
     extra: dict[str, str] = {}
 
@@ -160,7 +162,7 @@ def fit(content: Content, now: float) -> list[tuple[Job, list[str], list[list[in
     for job in content.jobs:
         if job.state != "PENDING" or waits_for(job, content.jobs, now):
             continue
-        hosts = [name for name, room in free.items() if room.holds(job.ask)][: job.ask.nodes]
+        hosts = [name for name, room in free.items() if name not in job.ask.without and room.holds(job.ask)][: job.ask.nodes]
         if len(hosts) < job.ask.nodes:
             break
         given = [sorted(free[host].gpus)[: job.ask.gpus] for host in hosts]
@@ -237,7 +239,8 @@ class Box:
 
     def possible(self, ask: Ask) -> bool:
         """Whether an empty box could run it."""
-        rooms = [Room(node.cpus, node.mem, set(range(node.gpus))) for node in self.look().nodes]
+        nodes = [node for node in self.look().nodes if node.name not in ask.without]
+        rooms = [Room(node.cpus, node.mem, set(range(node.gpus))) for node in nodes]
         return sum(room.holds(ask) for room in rooms) >= ask.nodes
 
     def cancel(self, jobs: list[Job]) -> None:
@@ -296,7 +299,8 @@ class Runner:
         try:
             if not ask.append:
                 log.write_bytes(b"")
-            child = process.start(ask.script, log=log, env=env, cwd=ask.cwd if Path(ask.cwd).is_dir() else "/tmp")  # noqa: S108
+            cwd = ask.cwd if Path(ask.cwd).is_dir() else tempfile.gettempdir()  # As the real ones do.
+            child = process.start(ask.script, log=log, env=env, cwd=cwd)
         except OSError:
             return "FAILED", 0, 53  # As Slurm says it.
         limit = time.monotonic() + ask.time if ask.time else None

@@ -106,7 +106,7 @@ def _ask(given: argparse.Namespace, text: str, words: list[str], box: Box) -> As
         words if not text else ["/bin/bash", str(copy), *words], home, str(Path(os.getcwd()) / (out or f"{given.N or 'STDIN'}.o")),
         given.N or "STDIN", int(count), int(each.get("mpiprocs", 1)), int(each.get("ncpus", 1)),
         mebibytes(each["mem"]) if "mem" in each else 0, int(each.get("ngpus", 0)), clock(asked.get("walltime", "0")), _begin(given.a),
-        [one for item in given.W for one in _after(item)], given.h, given.r != "n", env, True,
+        [one for item in given.W for one in _after(item)], given.h, given.r != "n", env, [], True,
         {"dir": os.getcwd(), "queue": given.q or "workq", "threads": each.get("ompthreads", each.get("ncpus", "1")), "chunk": chunk,
          "account": given.A, "project": given.P or "_pbs_project_default", "variables": ",".join(given.v), "walltime": asked.get("walltime", ""),
          "rerun": "False" if given.r == "n" else "True", "priority": given.p or "0"},
@@ -133,7 +133,13 @@ def _begin(text: str) -> float:
 
 def _after(text: str) -> list[tuple[str, int]]:
     kind, *ids = text.removeprefix("depend=").split(":")
-    return [(_KINDS[kind], int(re.match(r"\d+", each)[0])) for each in ids] if kind in _KINDS else []  # type: ignore[index]
+    return [(_KINDS[kind], int(_number_of(each))) for each in ids] if kind in _KINDS else []
+
+
+def _number_of(job: str) -> str:
+    """The digits in front of an id such as 12[3].server; "0", which is nobody's, if there are none."""
+    found = re.match(r"\d+", job)
+    return found[0] if found else "0"
 
 
 def _chosen(box: Box, ids: list[str]) -> list[Job]:
@@ -157,7 +163,7 @@ def qstat(box: Box, argv: list[str]) -> int:
     jobs = _chosen(box, ids) if ids else box.look().jobs
     known, code = {str(job.number) for job in jobs}, 0
     for each in ids:
-        if re.match(r"\d+", each)[0] not in known:  # type: ignore[index]
+        if _number_of(each) not in known:
             print(f"qstat: Unknown Job Id {each}", file=sys.stderr)
             code = 153
     shown = [job for job in jobs if job.state in OPEN or ended]
@@ -234,14 +240,13 @@ def _said(job: Job, jobs: list[Job]) -> dict[str, str]:
 
 
 def _nested(said: dict[str, str]) -> dict[str, object]:
-    found: dict[str, object] = {}
+    plain: dict[str, object] = {name: _number(value) for name, value in said.items() if "." not in name}
+    below: dict[str, dict[str, object]] = {}
     for name, value in said.items():
         outer, dot, inner = name.partition(".")
         if dot:
-            found.setdefault(outer, {})[inner] = _number(value)  # type: ignore[index]
-        else:
-            found[name] = _number(value)
-    return found
+            below.setdefault(outer, {})[inner] = _number(value)
+    return {**plain, **below}
 
 
 def _number(text: str) -> int | str:

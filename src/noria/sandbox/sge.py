@@ -134,8 +134,15 @@ def _ask(given: argparse.Namespace, text: str, script: str, words: list[str], bo
         [given.S or "/bin/bash", str(copy), *words], cwd, str(Path(cwd) / (given.o or f"{name}.o$JOB_ID")), name, nodes, 1, slots,
         mebibytes(memory) * slots if memory else 0, round(float(asked.get("gpu", 0)) * slots), clock(asked.get("h_rt", "0")),
         time.mktime(time.strptime(given.a, "%Y%m%d%H%M.%S" if "." in given.a else "%Y%m%d%H%M")) if given.a else 0.0,
-        [("any", int(each)) for each in (given.hold_jid or given.hold_jid_ad).split(",") if each], given.h, given.r == "y", env, True, extra,
+        [("any", int(each)) for each in (given.hold_jid or given.hold_jid_ad).split(",") if each], given.h, given.r == "y", env, _left_out(asked.get("hostname", ""), box), True, extra,
     )  # fmt: skip
+
+
+def _left_out(wanted: str, box: Box) -> list[str]:
+    """The hosts that `-l hostname=` does not let a job have: names and patterns with |, or with !( ) around them all others (complex(5))."""
+    names, negated = wanted.removeprefix("!").strip("()").split("|"), wanted.startswith("!")
+    hosts = [node.name for node in box.look().nodes] if wanted else []
+    return [host for host in hosts if any(fnmatchcase(host, name) for name in names) == negated]
 
 
 def _slots(pe: list[str], box: Box) -> tuple[int, int]:

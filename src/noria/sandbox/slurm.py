@@ -129,10 +129,13 @@ def _ask(given: argparse.Namespace, text: str, script: str, args: list[str], box
         if given.mem_per_cpu
         else 100 * cpus * tasks
     )
+    without = expand(given.exclude)
+    if set(without) - {node.name for node in box.look().nodes}:
+        raise Refused("sbatch: error: Batch job submission failed: Invalid node name specified")
     ask = Ask(
         ["/bin/bash", str(copy), *args] if "bash" in text.splitlines()[0] else [str(copy), *args], cwd, str(Path(cwd) / (given.output or "slurm-%j.out")), name, nodes, tasks, cpus * tasks,
         memory, int(wanted.rpartition(":")[2] or 0), seconds(given.time) if given.time else 0, _begin(given.begin), _after(given.dependency),
-        given.H or given.hold, given.requeue or not given.no_requeue, env, given.open_mode == "append",
+        given.H or given.hold, given.requeue or not given.no_requeue, env, without, given.open_mode == "append",
         {"comment": given.comment, "partition": given.partition or "low", "account": given.account or "research", "qos": given.qos or "normal",
          "cpus": str(cpus)},
     )  # fmt: skip
@@ -192,6 +195,7 @@ def squeue(box: Box, argv: list[str]) -> int:
     parser = argparse.ArgumentParser("squeue", allow_abbrev=False, add_help=False)
     parser.add_argument("-h", "--noheader", action="store_true")
     parser.add_argument("--me", action="store_true")
+    parser.add_argument("-a", "--all", action="store_true")
     parser.add_argument("-r", "--array", action="store_true")
     for short, name in (("-u", "user"), ("-o", "format"), ("-j", "jobs"), ("-t", "states"), ("-p", "partition"), ("-n", "name")):
         parser.add_argument(short, f"--{name}", default="")
@@ -208,7 +212,8 @@ def squeue(box: Box, argv: list[str]) -> int:
     form = given.format or "%.18i %.9P %.8j %.8u %.2t %.10M %.6D %R"
     letters = {"i": "JOBID", "P": "PARTITION", "j": "NAME", "u": "USER", "t": "ST", "T": "STATE", "M": "TIME", "D": "NODES",
                "R": "NODELIST(REASON)", "r": "REASON", "k": "COMMENT", "a": "ACCOUNT", "q": "QOS", "N": "NODELIST", "A": "JOBID",
-               "F": "ARRAY_JOB_ID", "K": "ARRAY_TASK_ID", "S": "START_TIME", "V": "SUBMIT_TIME", "Z": "WORK_DIR", "C": "CPUS"}  # fmt: skip
+               "F": "ARRAY_JOB_ID", "K": "ARRAY_TASK_ID", "S": "START_TIME", "V": "SUBMIT_TIME", "Z": "WORK_DIR", "C": "CPUS",
+               "Q": "PRIORITY", "b": "TRES_PER_NODE", "l": "TIME_LIMIT", "L": "TIME_LEFT"}  # fmt: skip
     if not given.noheader:
         print(_line(form, letters))
     for job in shown:
@@ -224,8 +229,15 @@ def _fields(job: Job, jobs: list[Job]) -> dict[str, str]:
         "M": f"{spent // 60}:{spent % 60:02}", "D": str(ask.nodes), "R": fold(job.hosts) if job.hosts else f"({reason})", "r": reason,
         "k": ask.extra["comment"] or "(null)", "a": ask.extra["account"], "q": ask.extra["qos"], "N": fold(job.hosts), "A": str(_id(job)),
         "F": str(job.number), "K": "N/A" if job.member is None else str(job.member), "Z": ask.cwd, "C": str(ask.cpus * ask.nodes),
-        "S": _when(job.started), "V": _when(job.submitted),
+        "S": _when(job.started), "V": _when(job.submitted), "Q": str(2**32 - job.number), "b": f"gres:gpu:{ask.gpus}" if ask.gpus else "N/A",
+        "l": _lasts(ask.time), "L": _lasts(ask.time and max(1, ask.time - spent)),
     }  # fmt: skip
+
+
+def _lasts(seconds: int) -> str:
+    if not seconds:
+        return "UNLIMITED"
+    return f"{seconds // 86_400}-{seconds // 3600 % 24:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 
 def _when(moment: float) -> str:

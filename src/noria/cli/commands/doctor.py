@@ -121,11 +121,24 @@ def _server(settings: Settings) -> list[Finding]:
 
 
 def _schedulers() -> list[Finding]:
-    from noria import process
-    from noria.jobs.launch import SCHEDULERS
+    from noria.jobs import clusters
+    from noria.jobs.dialect import SCHEDULERS
 
-    found = [name for name in SCHEDULERS.names() if process.run(SCHEDULERS.get(name).PROBE, timeout=10).code == 0]
-    return [Finding("schedulers", bool(found), ", ".join(found) or "none")]
+    found = [name for name in SCHEDULERS.names() if clusters.answers(name)]
+    return [Finding("schedulers", bool(found), ", ".join(found) or "none"), *map(_job_folders, {*found} - {clusters.LOCAL})]
+
+
+def _job_folders(scheduler: str) -> Finding:
+    """Whether nodes are likely to see what is written here for them."""
+    from noria import config, mounts
+    from noria.jobs import clusters
+
+    folder = Path(clusters.named(scheduler).profile.home or config.load().folder).expanduser()
+    kind = mounts.kind(folder)
+    if kind in mounts.NETWORK:
+        return Finding(f"jobs on {scheduler}", True, f"their folders are made in {folder}, which is shared ({kind})")
+    return Finding(f"jobs on {scheduler}", None, f"their folders are made in {folder} ({kind}). If nodes do not see it: [profiles.{scheduler}] "
+                   'home = "/a/shared/folder" in noria.toml')  # fmt: skip
 
 
 def _packages() -> list[Finding]:

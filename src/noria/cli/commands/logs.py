@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from noria.client.http import Server
     from noria.types import Job
 
-_TICK = 0.2
+_TICK, _FAR = 0.2, 1.0
+"""Seconds between two looks at files of this machine, and by ssh."""
 
 
 @click.command()
@@ -29,7 +30,7 @@ def command(follow: bool, job: str) -> None:
     from noria.cli.local import connect
 
     server, (key, rank) = connect(), _parsed(job)
-    positions: dict[Path, int] = {}
+    positions: dict[int, int] = {}
     while True:
         found = _get(server, key)
         for line in _fresh(found, positions, rank):
@@ -37,7 +38,7 @@ def command(follow: bool, job: str) -> None:
         sys.stdout.flush()
         if not follow or found.exit_code is not None or found.state == "CANCELLED":
             break
-        time.sleep(_TICK)
+        time.sleep(_TICK if Path(found.folder).exists() else _FAR)
     if not positions:
         why = f": {found.reason}" if found.reason else ""
         click.echo(f"noria: job {show.job_id(found.id)} is {found.state} and has printed nothing{why}", err=True)
@@ -62,19 +63,13 @@ def _get(server: Server, job: str) -> Job:
     return server.call(jobs.GET, jobs.Key(job)).job
 
 
-def _fresh(job: Job, positions: dict[Path, int], only: int | None) -> Iterator[str]:
+def _fresh(job: Job, positions: dict[int, int], only: int | None) -> Iterator[str]:
     """Whole lines that came since the last look; the rest of a file once its job has ended."""
-    from noria.jobs.folder import Folder
+    from noria.jobs import printed
 
-    folder = Folder(Path(job.folder)) if job.folder else None
-    for rank, path in folder.rank_logs() if folder else []:
-        if only not in (None, rank):
-            continue
-        with path.open("rb") as file:
-            file.seek(positions.get(path, 0))
-            data = file.read()
+    for rank, data in printed.since(job, positions, only):
         end = len(data) if job.ended else data.rfind(b"\n") + 1
-        positions[path] = positions.get(path, 0) + end
+        positions[rank] = positions.get(rank, 0) + end
         prefix = f"[{rank}] " if job.spec.world_size > 1 and only is None else ""
         for line in data[:end].decode(errors="replace").splitlines(keepends=True):
             yield prefix + (line if line.endswith("\n") else line + "\n")

@@ -8,18 +8,17 @@ from noria.cli.show import json_option
 
 
 @click.command()
-@click.option("--on", "scheduler", help="Of this scheduler alone: local, slurm, pbs or sge.")
+@click.option("--on", help="Of this one alone: slurm, pbs, sge, local, or a cluster that noria.toml names.")
 @json_option
-def command(scheduler: str | None, as_json: bool) -> None:
+def command(on: str | None, as_json: bool) -> None:
     """List the nodes that jobs can run on, and what is free of them.
 
     FREE is so many of so many.
     """
-    from noria import process
     from noria.cli import show
     from noria.cli.commands.queues import asked, of
 
-    found = asked(scheduler, lambda dialect: dialect.nodes(process.run(dialect.NODES)))
+    found = asked(on, lambda cluster: cluster.dialect.nodes(cluster.run(cluster.dialect.NODES)))
     if as_json:
         show.as_json({"nodes": [{"scheduler": name, **show.plain(node)} for name, node in found]})
         return

@@ -11,6 +11,9 @@ import click
 from noria.cli.show import json_option
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from noria.client.http import Server
     from noria.types import Job
 
 _DAY_MS = 86_400_000
@@ -25,6 +28,8 @@ def command(everything: bool, as_json: bool, jobs: tuple[str, ...]) -> None:
 
     With ids these jobs, and the members of these arrays.
     """
+    from msgspec.structs import replace
+
     from noria.cli import show
     from noria.cli.local import connect
     from noria.wire import jobs as wire
@@ -37,6 +42,8 @@ def command(everything: bool, as_json: bool, jobs: tuple[str, ...]) -> None:
     if as_json:
         show.as_json({"jobs": shown})
         return
+    idle = idling(server, shown)
+    shown = [replace(job, reason=job.reason or idle.get(job.id, "")) for job in shown]
     groups: dict[str, list[Job]] = {}
     for job in shown:
         groups.setdefault(job.id if jobs else job.id.partition("_")[0], []).append(job)
@@ -54,7 +61,7 @@ def _row(job: Job) -> tuple[str, ...]:
     return (
         show.job_id(job.id),
         name(job),
-        job.spec.scheduler,
+        job.spec.place,
         state(job),
         code,
         show.ago(job.created),
@@ -75,13 +82,20 @@ def _array(stem: str, jobs: list[Job]) -> tuple[str, ...]:
     return (
         f"{stem[:8]}[{len(jobs)}]",
         called,
-        jobs[0].spec.scheduler,
+        jobs[0].spec.place,
         states,
         show.count(worst).replace("-", ""),
         show.ago(jobs[0].created),
         "",
         why,
     )
+
+
+def idling(server: Server, jobs: Sequence[Job]) -> dict[str, str]:
+    """Of those that have GPUs and leave them idle: a sentence."""
+    from noria.wire.receipts import IDLE, Idle
+
+    return server.call(IDLE, Idle()).jobs if any(job.state == "RUNNING" and job.spec.gpus for job in jobs) else {}
 
 
 def name(job: Job) -> str:

@@ -10,23 +10,23 @@ import click
 from noria.cli.show import json_option
 
 if TYPE_CHECKING:
-    from noria.jobs.dialect import Dialect, Queue
+    from noria.jobs.clusters import Cluster
+    from noria.jobs.dialect import Queue
 
 T = TypeVar("T")
 
 
 @click.command()
-@click.option("--on", "scheduler", help="Of this scheduler alone: local, slurm, pbs or sge.")
+@click.option("--on", help="Of this one alone: slurm, pbs, sge, local, or a cluster that noria.toml names.")
 @json_option
-def command(scheduler: str | None, as_json: bool) -> None:
+def command(on: str | None, as_json: bool) -> None:
     """List the queues that jobs can be sent to from here.
 
     FREE is so many of so many; a * marks the default.
     """
-    from noria import process
     from noria.cli import show
 
-    found = asked(scheduler, lambda dialect: dialect.queues(process.run(dialect.QUEUES)))
+    found = asked(on, lambda cluster: cluster.dialect.queues(cluster.run(cluster.dialect.QUEUES)))
     if as_json:
         show.as_json({"queues": [{"scheduler": name, **show.plain(queue)} for name, queue in found]})
         return
@@ -38,22 +38,20 @@ def command(scheduler: str | None, as_json: bool) -> None:
     )  # fmt: skip
 
 
-def asked(scheduler: str | None, ask: Callable[[Dialect], list[T]]) -> list[tuple[str, T]]:
-    """What the schedulers that are installed here say, or the one that was named. One that does not answer is told of."""
-    from noria import process
+def asked(on: str | None, ask: Callable[[Cluster], list[T]]) -> list[tuple[str, T]]:
+    """What the schedulers that answer here say, or the cluster that was named. One that says nothing of use is told of."""
     from noria.errors import NoriaError
-    from noria.jobs.launch import SCHEDULERS
+    from noria.jobs import clusters
+    from noria.jobs.dialect import SCHEDULERS
 
-    if scheduler:
-        return [(scheduler, each) for each in ask(SCHEDULERS.get(scheduler))]
+    if on:
+        return [(on, each) for each in ask(clusters.named(on))]
     found = []
-    for name in SCHEDULERS.names():
-        dialect = SCHEDULERS.get(name)
-        if process.run(dialect.PROBE, timeout=10).code == 0:
-            try:
-                found += [(name, each) for each in ask(dialect)]
-            except NoriaError as error:
-                click.echo(f"noria: {error.message}", err=True)
+    for name in filter(clusters.answers, SCHEDULERS.names()):
+        try:
+            found += [(name, each) for each in ask(clusters.named(name))]
+        except NoriaError as error:
+            click.echo(f"noria: {error.message}", err=True)
     return found
 
 

@@ -16,7 +16,7 @@ _WIDTH = 16
 
 
 @click.command()
-@click.option("--on", "scheduler", help="Of this scheduler alone: local, slurm, pbs or sge.")
+@click.option("--on", "scheduler", help="Of this one alone: slurm, pbs, sge, local, or a cluster that noria.toml names.")
 @click.option("--every", default=3.0, type=click.FloatRange(1), show_default=True, help="Seconds between two looks.")
 @click.option("--once", is_flag=True, help="Print it once; the default where the output is no terminal.")
 def command(scheduler: str | None, every: float, once: bool) -> None:
@@ -46,19 +46,16 @@ def _look(scheduler: str | None) -> RenderableType:
     from rich.console import Group
     from rich.table import Table
 
-    from noria import process
     from noria.cli import show
+    from noria.cli.commands.ps import idling
     from noria.cli.commands.queues import asked
     from noria.cli.local import connect
     from noria.wire import jobs as wire
 
-    found = asked(scheduler, lambda dialect: dialect.nodes(process.run(dialect.NODES)))
-    jobs = [
-        job
-        for job in connect().call(wire.LIST, wire.List(open=True, limit=10_000)).jobs
-        if scheduler in (None, job.spec.scheduler)
-    ]
-    where = _where(jobs)
+    found = asked(scheduler, lambda cluster: cluster.dialect.nodes(cluster.run(cluster.dialect.NODES)))
+    server = connect()
+    jobs = [job for job in server.call(wire.LIST, wire.List(open=True, limit=10_000)).jobs if scheduler in (None, job.spec.place)]
+    where, idle = _where(jobs), idling(server, jobs)
     nodes = Table("NODE", "ON", "STATE", "CPUS", "MEMORY", "GPUS", "YOUR JOBS", box=None, header_style="bold", pad_edge=False)
     for name, node in found:
         nodes.add_row(node.name, name, node.state, *_bars(node), ", ".join(where.get(node.name, [])))
@@ -68,10 +65,10 @@ def _look(scheduler: str | None) -> RenderableType:
         open_.add_row(
             show.job_id(job.id),
             job.spec.name or " ".join(job.spec.command)[:30],
-            job.spec.scheduler,
+            job.spec.place,
             job.state,
             since,
-            job.reason,
+            job.reason or idle.get(job.id, ""),
         )
     running = sum(job.state == "RUNNING" for job in jobs)
     return Group(nodes, "", open_ if jobs else "No jobs of yours.", f"\n{running} running, {len(jobs) - running} waiting")
