@@ -18,7 +18,7 @@ demo: $(VENV)/.demo $(PAGE) ## Set up what is needed, then show the whole life o
 test: $(VENV)/.test $(PAGE) ## Set up what is needed, then run checks and tests
 	@$(MAKE) --no-print-directory lint
 	@echo "test: run the tests; skipped ones say why at the end"
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --no-loadscope-reorder
 
 check: $(VENV)/.test $(PAGE) ## Format, lint, types, import contracts
 	@$(MAKE) --no-print-directory lint
