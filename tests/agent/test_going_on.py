@@ -12,7 +12,7 @@ from noria.agent import agent
 from noria.agent.going_on import GoingOn
 from noria.client.http import Server
 from noria.jobs.dialect import Seen
-from noria.jobs.folder import Exit, Folder, Started
+from noria.jobs.folder import Exit, Folder, Node, Started
 from noria.jobs.schedulers import slurm
 from noria.jobs.submit import submit
 from noria.jobs.watch import judge, look
@@ -76,3 +76,37 @@ def test_a_node_that_was_lost_stays_lost_when_its_job_is_cancelled_for_it(folder
     first = told(job, folder, Seen("FAILED", None, "not heard", cause="node_failure"))
     second = told(job, folder, Seen("CANCELLED", None, "", cause="cancelled"))
     assert first.again and second.again and first.tried == second.tried
+
+
+def test_a_job_that_its_node_never_begins_is_taken_back(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its node died while it was handed over: some schedulers say forever that it runs."""
+    going_on = GoingOn(Server("http://127.0.0.1:9", ""), lambda spec: lambda argv: Answer(0, "", ""))
+    (folder.path / "state.json").unlink()
+    job = structs.replace(JOB, state="SUBMITTED", folder=str(folder.path), scheduler_id="77")
+    ready, runs = Seen("RUNNING", None, "Its nodes are made ready."), Seen("RUNNING")
+    monkeypatch.setattr("noria.agent.going_on._HANDED", 0.2)
+    assert going_on.lost(job, folder, runs) is None
+    time.sleep(0.3)
+    assert going_on.lost(job, folder, ready) is None and going_on.lost(job, folder, runs) is None, (
+        "counted from its node's being ready"
+    )
+    time.sleep(0.3)
+    found = going_on.lost(job, folder, runs)
+    assert found is not None and found.cause == "node_failure" and "has not begun" in found.reason
+    assert told(job, folder, found).again
+
+
+def test_a_job_that_prepares_itself_for_long_is_left_to_it(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It copies data, say: its launcher is heard, though no task has started."""
+    going_on = GoingOn(Server("http://127.0.0.1:9", ""), lambda spec: lambda argv: Answer(0, "", ""))
+    (folder.path / "state.json").unlink()
+    job = structs.replace(JOB, state="SUBMITTED", folder=str(folder.path), scheduler_id="77")
+    monkeypatch.setattr("noria.agent.going_on._HANDED", 0.1)
+    monkeypatch.setattr("noria.agent.going_on._DEAF", 0.3)
+    for seen in range(1, 6):
+        folder.write_node(Node(0, "n1", 1, seen, []))
+        assert going_on.lost(job, folder, Seen("RUNNING")) is None
+        time.sleep(0.2)
+    time.sleep(0.3)
+    found = going_on.lost(job, folder, Seen("RUNNING"))
+    assert found is not None and "has not been heard" in found.reason

@@ -99,7 +99,7 @@ def test_has_all_members_and_a_probe_in_words(name: str) -> None:
 def test_script_starts_the_launcher_and_tells_no_secret(name: str) -> None:
     text = SCHEDULERS.get(name).script(job(env={"SECRET": "hunter2"}), FOLDER, PYTHON)
     assert text.startswith("#!/bin/") and text.endswith("\n")
-    assert text.count(f"{PYTHON} -m noria.jobs.launch {FOLDER}") == 1
+    assert text.count(f"{PYTHON} -m noria.jobs.launch {FOLDER} 1") == 1
     assert "hunter2" not in text
 
 
@@ -677,7 +677,7 @@ def test_fan_out_starts_one_launcher_per_host_and_returns_the_worst_code(tmp_pat
     done = subprocess.run(["bash"], input=text, env=env, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (6, "")
     said = sorted((folder / "said").read_text().splitlines())
-    tail = f"-m noria.jobs.launch {folder}"
+    tail = f"-m noria.jobs.launch {folder} 1"
     assert said == [f"0 a,b,c  {tail}", f"1 a,b,c b {tail}", f"2 a,b,c c {tail}"]
     hosts.write_text("a\na\n")
     done = subprocess.run(["bash"], input=text, env=env, capture_output=True, text=True)

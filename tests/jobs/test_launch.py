@@ -152,6 +152,7 @@ def test_a_launcher_that_cannot_begin_says_nothing_for_the_try_that_replaced_it(
     spec = JobSpec(["true"], scheduler="local", env={"NORIA_LAUNCHER": "pvm"})
     folder.make(Job("j1", "a" * 32, spec, "QUEUED", "ada", 1), spec.env, "")
     folder.replace(2)
+    assert main(str(folder.path), "1") == 75 and not (folder.path / "exit.json").exists()
     assert main(str(folder.path)) == 127 and not (folder.path / "exit.json").exists()
     folder.replace(1)
     assert main(str(folder.path)) == 127

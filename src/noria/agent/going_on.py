@@ -24,6 +24,8 @@ _LATE = 5.0
 """Seconds after which a launcher's own word is not waited for any more, once its scheduler calls the job ended."""
 _DEAF = 90.0
 """Seconds without a sign of a job's launcher after which its node is lost, whatever the scheduler believes."""
+_HANDED = 300.0
+"""The same for one whose launcher has not been heard at all: a node may do much before it starts a script."""
 _START = 60.0
 """Seconds of each slice of a long run until its first step: programs are read and compiled then."""
 Run = Callable[[JobSpec], Callable[[Sequence[str]], Answer]]
@@ -69,19 +71,20 @@ class GoingOn:
         return time.monotonic() < self._ends.setdefault(job.id, time.monotonic()) + patience
 
     def lost(self, job: Job, folder: Folder, seen: Seen | None) -> Seen | None:
-        """What its scheduler should have said, of a job that it takes for running and nobody hears any more."""
-        if job.state != "RUNNING" or job.spec.scheduler == "local" or seen is None or seen.state != "RUNNING" or seen.reason:
+        """What its scheduler should have said, of a job that it takes for running and nobody hears any more, or has heard yet."""
+        if job.spec.scheduler == "local" or seen is None or seen.state != "RUNNING" or seen.reason:
             self._signs.pop(job.id, None)
             return None
         now, sign = time.monotonic(), sum(node.seen for node in folder.nodes() if node.node == 0)
         before, since = self._signs.get(job.id, (-1, now))
-        if sign != before or not sign:
+        if sign != before or (not sign and job.state == "RUNNING"):
             self._signs[job.id] = sign, now
             return None
-        if now - since <= _DEAF:
+        patience = _DEAF if sign else _HANDED
+        if now - since <= patience:
             return None
-        reason = f"its launcher has not been heard for {_DEAF:.0f} s, so its node is lost"
-        return Seen("FAILED", None, reason, cause="node_failure")
+        what = "its launcher has not been heard" if sign else "its scheduler has handed it to a node, where it has not begun"
+        return Seen("FAILED", None, f"{what} for {patience:.0f} s, so its node is lost", cause="node_failure")
 
     def concluded(
         self, job: Job, folder: Folder, view: View, seen: Seen | None, report: wire.Report, *, cancelled: bool

@@ -162,7 +162,7 @@ class Dialect(Protocol):
         """
 
     def script(self, job: Job, folder: str, python: str) -> str:
-        """The whole script of one try. It starts `{python} -m noria.jobs.launch {folder}` exactly once on each node, and where
+        """The whole script of one try. It starts `{python} -m noria.jobs.launch {folder} {try}` exactly once on each node, and where
         `alone(spec)` on the first alone.
 
         `folder` and `python` are absolute paths on the shared file system; Invalid if a directive cannot hold such a path.

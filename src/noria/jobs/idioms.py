@@ -146,9 +146,10 @@ def clock(seconds: int) -> str:
     return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 
-def launcher(python: str, folder: str) -> list[str]:
-    """The command that every script starts once on each node."""
-    return [python, "-m", "noria.jobs.launch", folder]
+def launcher(python: str, folder: str, job: Job) -> list[str]:
+    """The command that every script starts once on each node. It names its try: a script may be started late, when another has taken
+    its place."""
+    return [python, "-m", "noria.jobs.launch", folder, str(job.tries + 1)]
 
 
 def fan_out(hosts: str, nodes: int, remote: str, local: Sequence[str], there: Sequence[str], cure: str) -> str:

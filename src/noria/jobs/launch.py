@@ -1,6 +1,6 @@
 """On a node: start the user's processes, pass signals on, keep the clock, try again, and say how it ended.
 
-Started by the job's script, once for each node: `python -m noria.jobs.launch FOLDER`. It imports nothing that a node
+Started by the job's script, once for each node: `python -m noria.jobs.launch FOLDER TRY`. It imports nothing that a node
 may lack, talks to nobody, and leaves everything it knows in the job's folder.
 """
 
@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -133,7 +134,8 @@ class Launcher(Tasks):
 
     def _tries(self, taken: ExitStack) -> Exit:
         try:
-            self._settle(taken)
+            with self._heard_meanwhile():
+                self._settle(taken)
         except (NoriaError, OSError) as error:
             code = 128 + signal.SIGTERM if self._stopped() else 127
             what = f"{error.filename or 'something'}: {error.strerror}" if isinstance(error, OSError) else str(error)
@@ -160,6 +162,26 @@ class Launcher(Tasks):
             sound(self.job, self.placement, self.folder.path, self.environment({}, {}), self.attempt)
         if spec.nodes > 1 and (spec.stage or spec.environment.packed):
             self._meet()
+
+    @contextmanager
+    def _heard_meanwhile(self) -> Iterator[None]:
+        """A sign of life from time to time, however long a copy or a check takes."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not self._is_replaced():
+                self.node.seen = now()
+                self._kept(lambda: self.folder.write_node(self.node))
+                if over.wait(_BEAT):
+                    return
+
+        beating = threading.Thread(target=beat, name="noria-beat", daemon=True)
+        beating.start()
+        try:
+            yield
+        finally:
+            over.set()
+            beating.join()
 
     def _meet(self) -> None:
         """Wait for the other nodes: copies may take longer there than frameworks wait for each other."""
@@ -426,8 +448,13 @@ def _own_gpus(job: Job, folder: Folder, placement: Placement) -> Iterator[Placem
         yield structs.replace(placement, gpus=mine)
 
 
-def main(path: str) -> int:
+def main(path: str, number: str = "") -> int:
+    """number: the first try of the submission that this script belongs to."""
     folder, job, node = Folder(Path(path)), None, -1
+    with suppress(OSError):
+        if number and int(number) < folder.current():
+            say(f"try {number} has been replaced by another one, and does not begin")
+            return SAVED
     with ExitStack() as until:
         try:
             job = folder.job()
@@ -456,4 +483,4 @@ def _never_began(folder: Folder, job: Job | None, node: int, reason: str) -> Non
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

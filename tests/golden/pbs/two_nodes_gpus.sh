@@ -11,9 +11,9 @@ trap : TERM USR1 USR2
 rank=0 pids=
 for host in $hosts; do
   if [ "$rank" -eq 0 ]; then
-    NORIA_NODES="$nodes" NORIA_NODE_RANK=0 /opt/noria/bin/python -m noria.jobs.launch /home/ada/.noria/jobs/1f2e &
+    NORIA_NODES="$nodes" NORIA_NODE_RANK=0 /opt/noria/bin/python -m noria.jobs.launch /home/ada/.noria/jobs/1f2e 1 &
   else
-    pbs_tmrsh "$host" env NORIA_NODES="$nodes" NORIA_NODE_RANK="$rank" /opt/noria/bin/python -m noria.jobs.launch /home/ada/.noria/jobs/1f2e &
+    pbs_tmrsh "$host" env NORIA_NODES="$nodes" NORIA_NODE_RANK="$rank" /opt/noria/bin/python -m noria.jobs.launch /home/ada/.noria/jobs/1f2e 1 &
   fi
   pids="$pids $!" rank=$((rank + 1))
 done

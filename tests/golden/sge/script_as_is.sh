@@ -6,5 +6,5 @@
 #$ -r n
 #$ -notify
 cd /home/ada/.noria/jobs/1f2e || exit
-exec /opt/noria/bin/python -m noria.jobs.launch /home/ada/.noria/jobs/1f2e
+exec /opt/noria/bin/python -m noria.jobs.launch /home/ada/.noria/jobs/1f2e 1
 # qsub -terse -l 'x y' /home/ada/.noria/jobs/1f2e/job.sh

@@ -12,5 +12,5 @@
 #SBATCH --mem=1024M
 unset SLURM_EXPORT_ENV  # --export=NONE would leave srun without PATH
 cd /home/ada/.noria/jobs/1f2e || exit
-exec /opt/noria/bin/python -m noria.jobs.launch /home/ada/.noria/jobs/1f2e
+exec /opt/noria/bin/python -m noria.jobs.launch /home/ada/.noria/jobs/1f2e 1
 # sbatch --parsable -q 'long queue' /home/ada/.noria/jobs/1f2e/job.sh

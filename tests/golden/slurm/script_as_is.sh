@@ -7,5 +7,5 @@
 #SBATCH --export=NONE
 unset SLURM_EXPORT_ENV  # --export=NONE would leave srun without PATH
 cd /home/ada/.noria/jobs/1f2e || exit
-exec /opt/noria/bin/python -m noria.jobs.launch /home/ada/.noria/jobs/1f2e
+exec /opt/noria/bin/python -m noria.jobs.launch /home/ada/.noria/jobs/1f2e 1
 # sbatch --parsable -l 'x y' /home/ada/.noria/jobs/1f2e/job.sh

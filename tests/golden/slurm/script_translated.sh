@@ -11,5 +11,5 @@
 #SBATCH --time=00:01:00
 unset SLURM_EXPORT_ENV  # --export=NONE would leave srun without PATH
 cd /home/ada/.noria/jobs/1f2e || exit
-exec /opt/noria/bin/python -m noria.jobs.launch /home/ada/.noria/jobs/1f2e
+exec /opt/noria/bin/python -m noria.jobs.launch /home/ada/.noria/jobs/1f2e 1
 # sbatch --parsable /home/ada/.noria/jobs/1f2e/job.sh

@@ -13,5 +13,5 @@
 #SBATCH --time=25:01:01
 unset SLURM_EXPORT_ENV  # --export=NONE would leave srun without PATH
 cd /home/ada/.noria/jobs/1f2e || exit
-exec srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=8 --kill-on-bad-exit=0 --wait=0 /opt/noria/bin/python -m noria.jobs.launch /home/ada/.noria/jobs/1f2e
+exec srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=8 --kill-on-bad-exit=0 --wait=0 /opt/noria/bin/python -m noria.jobs.launch /home/ada/.noria/jobs/1f2e 1
 # sbatch --parsable /home/ada/.noria/jobs/1f2e/job.sh

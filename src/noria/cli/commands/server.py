@@ -56,9 +56,11 @@ def command(ctx: click.Context, /, no_auth: bool, **flags: object) -> None:
 
 
 def _announce(url: str, settings: Settings) -> None:
-    click.echo(f"noria: serving at {url} from {settings.folder}; `noria ui` opens the page", err=True)
+    from noria.jobs.say import say  # A server whose log can take nothing serves all the same.
+
+    say(f"serving at {url} from {settings.folder}; `noria ui` opens the page")
     if settings.durability == "process":
-        click.echo("noria: what is answered survives the death of this process, and not a power cut", err=True)
+        say("what is answered survives the death of this process, and not a power cut")
 
 
 @command.command()

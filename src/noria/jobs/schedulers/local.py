@@ -60,7 +60,7 @@ def check(spec: JobSpec) -> None:
 
 
 def script(job: Job, folder: str, python: str) -> str:
-    return f"#!/bin/sh\n# Job {job.id}: what the local queue runs, for people to read and repeat: the queue starts the same launcher.\nexec {quote(python)} -m noria.jobs.launch {quote(folder)}\n"
+    return f"#!/bin/sh\n# Job {job.id}: what the local queue runs, for people to read and repeat: the queue starts the same launcher.\nexec {quote(python)} -m noria.jobs.launch {quote(folder)} {job.tries + 1}\n"
 
 
 def submit(script: str, job: Job) -> list[str]:

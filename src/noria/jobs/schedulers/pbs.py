@@ -96,7 +96,7 @@ def check(spec: JobSpec) -> None:
 
 def script(job: Job, folder: str, python: str) -> str:
     printable(folder, ":", "PBS")
-    start = launcher(python, folder)
+    start = launcher(python, folder, job)
     lines = ["#!/bin/bash", f"cd {shlex.quote(folder)} || exit"]
     if alone(job.spec):
         return "\n".join([*lines, f"exec {shlex.join(start)}", ""])

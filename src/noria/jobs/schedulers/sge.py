@@ -121,7 +121,7 @@ def check(spec: JobSpec) -> None:
 
 def script(job: Job, folder: str, python: str) -> str:
     printable(folder, "\"'\\$,:", "Grid Engine")
-    start = launcher(python, folder)
+    start = launcher(python, folder, job)
     lines = ["#!/bin/bash", *(f"#$ {directive}" for directive in _directives(job, folder)), f"cd {shlex.quote(folder)} || exit"]
     if alone(job.spec):
         return "\n".join([*lines, f"exec {shlex.join(start)}", ""])

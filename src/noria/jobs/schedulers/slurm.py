@@ -130,7 +130,7 @@ def script(job: Job, folder: str, python: str) -> str:
     lines = ["#!/bin/bash", *(f"#SBATCH --{directive}" for directive in _directives(job, folder))]
     lines += ["unset SLURM_EXPORT_ENV  # --export=NONE would leave srun without PATH"]
     lines += [f"cd {shlex.quote(folder)} || exit"]
-    start = launcher(python, folder)
+    start = launcher(python, folder, job)
     if not alone(spec):
         # One failed launcher must not have the others killed, nor may an early end: they end each other, with a word why.
         start = ["srun", f"--nodes={spec.nodes}", f"--ntasks={spec.nodes}", "--ntasks-per-node=1", f"--cpus-per-task={slots(spec)}",
@@ -206,7 +206,7 @@ def _queued(state: str, reason: str, comment: str) -> Seen:
         return Seen(ENDS[state][0], None, ENDS[state][1], mark, CAUSES.get(state, "unknown"))
     if state in WAITING:
         return Seen("SUBMITTED", None, _explain(reason), mark)
-    return Seen("RUNNING", None, "Suspended." if state == "SUSPENDED" else "", mark)
+    return Seen("RUNNING", None, {"SUSPENDED": "Suspended.", "CONFIGURING": "Its nodes are made ready."}.get(state, ""), mark)
 
 
 def _explain(reason: str) -> str:
