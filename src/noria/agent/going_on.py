@@ -24,8 +24,9 @@ _LATE = 5.0
 """Seconds after which a launcher's own word is not waited for any more, once its scheduler calls the job ended."""
 _DEAF = 90.0
 """Seconds without a sign of a job's launcher after which its node is lost, whatever the scheduler believes."""
-_HANDED = 300.0
-"""The same for one whose launcher has not been heard at all: a node may do much before it starts a script."""
+_HANDED = 420.0
+"""The same for one whose launcher has not been heard at all: a node may do much before it starts a script, and Grid Engine hands a job
+over once more after 300 s."""
 _START = 60.0
 """Seconds of each slice of a long run until its first step: programs are read and compiled then."""
 Run = Callable[[JobSpec], Callable[[Sequence[str]], Answer]]
