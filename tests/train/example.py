@@ -95,6 +95,8 @@ def trainer(net: torch.nn.Module, **changes: Any) -> Trainer:
 def run(folder: Path, number: int, plan: dict[str, Any]) -> None:
     stop, seen = plan.pop("stop", None), 0
     make, data, judge = NETS[plan.pop("net", "cnn")]
+    if "thaw" in plan:
+        plan["thaw"] = {int(epoch): names for epoch, names in plan["thaw"].items()}  # JSON has no numbers for keys.
     rank, last = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)) - 1
     losses: dict[int, float] = {}
 

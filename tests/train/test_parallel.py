@@ -200,3 +200,18 @@ def test_a_model_that_cannot_be_cut_is_refused_with_a_cure() -> None:
         parallel.stage_of(torch.nn.Sequential(shared, torch.nn.ReLU(), shared), 0, 2)
     with pytest.raises(Invalid, match="finds no two linear layers"):
         parallel.pairs(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.LayerNorm(2), torch.nn.Linear(2, 2)))
+
+
+@pytest.mark.slow
+def test_layers_are_thawed_alike_in_every_layout_and_across_a_restart(tmp_path: Path) -> None:
+    plan = {"net": "mlp", "clip": 1.0, "thaw": {0: ["5", "6"], 1: ["3", "5", "6"], 2: [""]}}
+    expected = alone(tmp_path / "alone", **plan)
+    layouts = ["data=2", "shard=2", "tensor=2"]
+    assert launch(tmp_path / "all", 2, *({**plan, "parallel": each} for each in layouts)) == [0, 0]
+    for number, each in enumerate(layouts):
+        print(each)
+        same(expected, outcome(tmp_path / "all", number))
+    assert launch(tmp_path / "stopped", 2, {**plan, "parallel": "shard", "stop": 9}) == [75, 75]
+    rest = alone(tmp_path / "stopped", **plan)
+    assert min(rest["losses"]) > 7
+    same(expected, rest)

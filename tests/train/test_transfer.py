@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import sys
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,8 @@ import example
 
 from noria import models
 from noria.errors import Invalid, NotFound
-from noria.train import architectures
+from noria.train import architectures, checkpoint
+from noria.train.thaw import gradually
 from noria.train.transfer import freeze, lora, merged, new_head, slower_below, transfer, weights
 from tests.conftest import require
 
@@ -111,3 +114,32 @@ def test_adapters_learn_beside_what_does_not_change_by_a_bit(tmp_path: Path) -> 
     torch.testing.assert_close(torch.from_numpy(answer), wanted)
     with pytest.raises(Invalid, match="nothing to adapt"):
         lora(example.model(), "nowhere")
+
+
+def changed_by_epoch(folder: Path, **changes: Any) -> list[set[str]]:
+    """The layers of `example.mlp` that each of three epochs has changed."""
+    example.trainer(example.mlp(), folder=folder, keep=9, **changes).fit(example.TRAIN)
+    states = [example.mlp().state_dict()]
+    for step in (7, 14, 21):
+        read = {"model": example.mlp().state_dict()}
+        checkpoint.load(checkpoint.at(folder, step), read)
+        states.append(read["model"])
+    return [{name[0] for name in one if not torch.equal(one[name], two[name])} for one, two in pairwise(states)]
+
+
+def test_layers_are_thawed_by_epoch(tmp_path: Path) -> None:
+    net = example.mlp()
+    assert [name for name, _ in net.named_children()] == ["0", "1", "2", "3", "4", "5", "6"] and gradually(net)[1] == ["5", "6"]
+    assert changed_by_epoch(tmp_path / "by-name", thaw={0: ["6"], 1: ["3", "6"], 2: [""]}) == [
+        {"6"},
+        {"3", "6"},
+        {"1", "2", "3", "5", "6"},
+    ]
+    assert changed_by_epoch(tmp_path / "late", thaw={2: ["6"]}) == [{"1", "2", "3", "5", "6"}] * 2 + [{"6"}]
+    by_rate = changed_by_epoch(tmp_path / "gradual", thaw=gradually(net), optimizer=slower_below(net, 1e-3))
+    assert by_rate == [{"6"}, {"5", "6"}, {"3", "5", "6"}]
+
+
+def test_a_thaw_of_no_layer_is_one_sentence() -> None:
+    with pytest.raises(Invalid, match="thaw of epoch 1: this model has no layer 'heads'"):
+        example.trainer(example.mlp(), thaw={1: ["heads"]}).fit(example.TRAIN)

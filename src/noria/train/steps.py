@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -52,6 +54,31 @@ def regression(model: nn.Module, batch: Batch) -> Sums:
     errors = (model(batch.inputs) - batch.targets).flatten(1)
     sizes = errors.detach().abs().mean(1) * batch.weights
     return (errors.square().mean(1) * batch.weights).sum(), batch.weights.sum(), {"error": sizes.sum()}
+
+
+class Drawn(Protocol):
+    """What a variational autoencoder gives; see `architectures.autoencoder.Copy`."""
+
+    @property
+    def copies(self) -> Tensor: ...
+    @property
+    def mean(self) -> Tensor: ...
+    @property
+    def log_variance(self) -> Tensor: ...
+
+
+def bound(drawn: Drawn, targets: Tensor) -> Tensor:
+    """float [2, b], in nats: what the copies leave to be said of targets in 0 to 1, and what their codes say. The sum is above the negative
+    logarithm of the likelihood (Kingma and Welling 2013, arXiv 1312.6114, appendix B)."""
+    left = F.binary_cross_entropy(drawn.copies, targets, reduction="none").flatten(1).sum(1)
+    mean, log_variance = drawn.mean, drawn.log_variance
+    return torch.stack([left, (mean.square() + log_variance.exp() - 1 - log_variance).sum(1) / 2])
+
+
+def variational(model: nn.Module, batch: Batch) -> Sums:
+    """That bound, and its part that the codes say. The model gives an `architectures.autoencoder.Copy`; targets are float [b, ...] in 0 to 1."""
+    left, said = bound(model(batch.inputs), batch.targets) * batch.weights
+    return (left + said).sum(), batch.weights.sum(), {"code": said.detach().sum()}
 
 
 def segmentation(model: nn.Module, batch: Batch) -> Sums:

@@ -41,6 +41,7 @@ from noria.train.profile import Profile, asked
 from noria.train.reading import Finding
 from noria.train.schedules import Schedule, constant
 from noria.train.steps import Step, classification
+from noria.train.thaw import Thaw, check, ever, phase, thawed
 from noria.train.watch import Watch
 from noria.types import SAVED
 
@@ -94,7 +95,7 @@ class Trainer:
     parallel: the layout of the processes (`layout.Layout`), as in "data=2,tensor=2"; "auto" takes copies of the model if they fit, else
     shards. styles: by name of a layer, how tensor parallelism cuts it. precision: fp32, tf32, bf16, fp16 or fp8. compile: by torch.compile.
     recompute: keep less of each layer for the way back. clip: the largest norm of the gradient. ema: the decay of an average of the
-    weights, which is then what is validated and returned. augment: a change of the inputs, on the device.
+    weights, which is then what is validated and returned. augment: a change of the inputs, on the device. thaw: which layers learn from which epoch on.
 
     profile: record so many steps, after the first few, with torch's profiler; rank 0's trace is an artifact of the run.
     Without a number, NORIA_PROFILE says how many, by default none.
@@ -126,6 +127,7 @@ class Trainer:
     clip: float | None = None
     ema: float | None = None
     augment: Augment | Joint | None = None
+    thaw: Thaw | None = None
     profile: int | None = None
     patience: int | None = None
     monitor: str | None = None
@@ -184,6 +186,12 @@ class _Loop:
         self.precision = Precision(plan.precision, world.device)
         self.meter = Meter(plan.model, world, plan.precision)
         self.drops = dropout.name_layers(plan.model)
+        if plan.thaw:
+            check(plan.model, plan.thaw)
+            if world.layout.pipeline > 1:
+                raise Invalid("In a pipeline all layers learn from the start.", "Leave thaw out, or use parallel='shard'.")
+            if world.size > 1:
+                ever(plan.model, plan.thaw)
         # To be filled at the end, if the model is not whole in any process.
         self.empty = (
             copy.deepcopy(plan.model).to("meta") if world.layout.replicas < world.size or world.layout.shard > 1 else None
@@ -196,11 +204,7 @@ class _Loop:
         self.model = self.engine.model
         self.weights = list(self.model.parameters())
         self.average = Average(self.model, plan.ema) if plan.ema else None
-        learning = [weight for weight in self.weights if weight.requires_grad]
-        if not learning:
-            raise Invalid("No weight of this model learns.", "Thaw a layer: transfer.freeze(model, 'its.name').")
-        self.optimizer = plan.optimizer(learning)
-        self.rates: list[float] = [group["lr"] for group in self.optimizer.param_groups]
+        self.optimizer = self.thaw(0, {})
         self.done = self.timed = self.bad = self.best_step = 0
         self.best: dict[str, float] = {}
         self.best_weights: list[Tensor] = []
@@ -220,6 +224,19 @@ class _Loop:
             in_fp8(model)
         if self.plan.recompute:
             recompute(model)
+
+    def thaw(self, epoch: int, known: Mapping[Any, Any]) -> torch.optim.Optimizer:
+        """Have the layers learn that are to in this epoch. known: the state that the optimizer had, by weight."""
+        self.phase = phase(self.plan.thaw or {}, epoch)
+        self.held = thawed(self.model, self.plan.thaw or {}, epoch, laid_out=self.world.size > 1)
+        held = {*map(id, self.held)}
+        learning = [weight for weight in self.weights if weight.requires_grad and id(weight) not in held]
+        if not learning:
+            raise Invalid("No weight of this model learns.", "Thaw a layer: transfer.freeze(model, 'its.name').")
+        optimizer = self.plan.optimizer(learning)
+        optimizer.state.update((weight, known[weight]) for weight in learning if weight in known)
+        self.rates: list[float] = [group["lr"] for group in optimizer.param_groups]
+        return optimizer
 
     def run(self) -> Result:
         if self.folder is not None:
@@ -253,6 +270,8 @@ class _Loop:
 
     def epoch(self) -> None:
         number, started, first = self.done // self.per_epoch, perf_counter(), self.done
+        if phase(self.plan.thaw or {}, number) != self.phase:
+            self.optimizer = self.thaw(number, self.optimizer.state)
         self.model.train()
         left = perf_counter()
         order = {"seed": self.plan.seed, "epoch": number, "start": first % self.per_epoch, "augment": self.plan.augment}
@@ -288,6 +307,8 @@ class _Loop:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * self.plan.schedule(self.done / self.steps)
         row = self.summed(self.accumulated(batch), began)
+        for weight in self.held:
+            weight.grad = None
         # Gradients are averaged over the shares of a batch, and are to be divided by the weight of all of them.
         divisor = row[1].clamp(min=1e-12) / self.world.layout.replicas
         if self.precision.scale:
@@ -434,7 +455,7 @@ class _Loop:
         if self.saver is None:
             return
         progress = {"about": self.about, "done": self.done, "bad": self.bad, "best": self.best, "best_step": self.best_step,
-                    "watch": self.watch.state(),
+                    "phase": self.phase, "watch": self.watch.state(),
                     "scale": self.precision.scale.state() if self.precision.scale else None}  # fmt: skip
         seconds = self.saver.save(self.tensors(), progress, self.done, best=self.best_step, last=last)
         self.pace.spent(seconds)
@@ -458,6 +479,8 @@ class _Loop:
                           "Give this training a folder of its own.")  # fmt: skip
         self.done, self.bad, self.best, self.best_step = (progress[name] for name in ("done", "bad", "best", "best_step"))
         self.timed = self.done
+        if progress.get("phase", -1) != self.phase:
+            self.optimizer = self.thaw(progress["phase"], {})
         self.watch.restore(progress["watch"])
         if self.precision.scale and progress["scale"]:
             self.precision.scale.restore(progress["scale"])
@@ -471,6 +494,7 @@ class _Loop:
     def judged(self, path: Path) -> list[Tensor]:
         """The weights that were validated when this checkpoint was made."""
         tensors = self.tensors()
+        del tensors["optimizer"]  # Other layers may have learned then.
         checkpoint.load(path, tensors, self.world)
         return [local(tensor).clone() for tensor in ({**tensors["model"], **tensors.get("average", {})}).values()]
 

@@ -156,12 +156,13 @@ def _peft() -> Any:
 
 def slower_below(model: nn.Module, lr: float, *, by: float = 2.6, weight_decay: float = 0.01) -> Optimizer:
     """AdamW with the rate `lr` for the last of the model's children, divided by `by` for each one before it (Howard and Ruder 2018, ULMFiT)."""
-    places: dict[nn.Parameter, int] = {}
-    for place, child in enumerate(model.children()):
-        for weight in child.parameters():
-            places.setdefault(weight, place)
+    order = [name for name, _ in model.named_children()]
 
     def make(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        places: dict[nn.Parameter, int] = {}
+        for name, child in model.named_children():  # Where weights lie by now, sharded perhaps.
+            for weight in child.parameters():
+                places.setdefault(weight, order.index(name))
         groups: dict[int, list[nn.Parameter]] = {}
         last = max(places.values(), default=0)
         for weight in parameters:

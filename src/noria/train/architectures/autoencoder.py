@@ -58,8 +58,15 @@ class VAE(Autoencoder):
         return mean
 
     def forward(self, inputs: Tensor) -> Copy:
+        return self.draw(inputs) if self.training else self._copy(inputs, 0.0)
+
+    def draw(self, inputs: Tensor) -> Copy:
+        """Of a code that is drawn."""
+        return self._copy(inputs, 1.0)
+
+    def _copy(self, inputs: Tensor, spread: float) -> Copy:
         mean, log_variance = self.encoder(inputs).chunk(2, 1)
-        code = mean + torch.randn_like(mean) * (log_variance / 2).exp() if self.training else mean
+        code = mean + torch.randn_like(mean) * (log_variance / 2).exp() * spread if spread else mean
         return Copy(self.decode(code), mean, log_variance)
 
 
