@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -143,3 +147,51 @@ def test_layers_are_thawed_by_epoch(tmp_path: Path) -> None:
 def test_a_thaw_of_no_layer_is_one_sentence() -> None:
     with pytest.raises(Invalid, match="thaw of epoch 1: this model has no layer 'heads'"):
         example.trainer(example.mlp(), thaw={1: ["heads"]}).fit(example.TRAIN)
+
+
+HUBBED = """
+import sys, torch
+from noria.errors import NoriaError
+from noria.train.transfer import weights
+try:
+    print(sorted(weights(sys.argv[1])))
+except NoriaError as error:
+    print(error)
+"""
+
+
+def test_weights_come_from_a_hub_and_are_kept_for_nodes_without_a_network(tmp_path: Path) -> None:
+    require("transformers", find_spec("huggingface_hub") is not None, "pip install huggingface_hub")
+    torch.save({"fc.weight": torch.ones(2, 2)}, tmp_path / "model.pt")
+    body = (tmp_path / "model.pt").read_bytes()
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            known = self.path == "/ada/net/resolve/main/model.pt"
+            self.send_response(200 if known else 404)
+            for name, value in {"X-Repo-Commit": "c" * 40, "ETag": '"e1"', "Content-Length": len(body)}.items():
+                self.send_header(name, str(value))
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.do_HEAD()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def asked(name: str, **more: str) -> str:
+        env = {**os.environ, "HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", **more}
+        return subprocess.run([sys.executable, "-c", HUBBED, name], env=env, capture_output=True, text=True, check=True).stdout
+
+    assert asked("hf://ada/net/model.pt") == "['fc.weight']\n"
+    assert asked("hf://ada/net/model.pt", HF_HUB_OFFLINE="1") == "['fc.weight']\n"
+    server.shutdown()
+    server.server_close()
+    assert asked("hf://ada/net/model.pt") == "['fc.weight']\n"
+    assert "cannot be fetched" in asked("hf://ada/net/other.pt") and "login node" in asked(
+        "hf://ada/net/other.pt", HF_HUB_OFFLINE="1"
+    )
+    assert "Write hf://owner/name/model.safetensors." in asked("hf://ada")

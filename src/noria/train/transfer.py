@@ -15,13 +15,18 @@ from torch import Tensor, nn
 from noria.errors import Invalid, NotFound, Unsupported
 from noria.train.optimizers import Optimizer
 
+HUB = "hf://"
+
 
 def weights(path: Path | str) -> dict[str, Tensor]:
     """The tensors of a file: safetensors, or what torch.save wrote (a state dict, alone or under "state_dict" or "model"). Runs no code.
+    "hf://owner/name/file" is one of Hugging Face's hub, or of where HF_ENDPOINT says; what was fetched once is kept, for nodes without a
+    network.
 
-    Raises NotFound, Invalid for a file that is none of these or holds anything but tensors, Unsupported without the package safetensors.
+    Raises NotFound, Invalid for a file that is none of these or holds anything but tensors, Unsupported without the package safetensors,
+    or huggingface_hub.
     """
-    path = Path(path)
+    path = _fetched(path) if isinstance(path, str) and path.startswith(HUB) else Path(path)
     if not path.is_file():
         raise NotFound(f"There is no file {path}.", "Give the file of a model's weights.")
     found = _safe(path) if path.suffix == ".safetensors" else _torch(path)
@@ -31,6 +36,22 @@ def weights(path: Path | str) -> dict[str, Tensor]:
     if not found or not all(isinstance(each, Tensor) for each in found.values()):
         raise Invalid(f"{path} is no state dict: not all of it are tensors.", "Save model.state_dict().")
     return dict(found)
+
+
+def _fetched(name: str) -> Path:
+    owner, model, file = ([*name.removeprefix(HUB).split("/", 2), "", ""])[:3]
+    if not file:
+        raise Invalid(f"'{name}' names no file of a hub.", "Write hf://owner/name/model.safetensors.")
+    try:
+        hub = import_module("huggingface_hub")
+    except ImportError:
+        raise Unsupported(f"{name} needs the package huggingface_hub.", "pip install huggingface_hub") from None
+    try:
+        return Path(hub.hf_hub_download(f"{owner}/{model}", file))
+    except Exception as error:  # Of requests, of the hub, or of the disk: all say it in their first line.
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise NotFound(f"{name} cannot be fetched: {reason}.",
+                       "Fetch it where there is a network, such as a login node: it is kept for the others in HF_HOME.") from None  # fmt: skip
 
 
 def _safe(path: Path) -> Mapping[str, Tensor]:
