@@ -176,7 +176,7 @@ def one(cluster: Cluster, kind: str, after: float, trained: Record) -> dict[str,
     inject, options = FAULTS[kind]
     job = cluster.submit("--no-check", "--name", kind.replace(" ", "-"), *options, *(TRAINER if trained else LOOP))
     folder, began = Folder(cluster.folder(job)), time.monotonic()
-    cluster.until(lambda: folder.saved(1) or folder.exit(), [job], seconds=120)
+    cluster.until(lambda: folder.saved(1) or folder.exit(), [job], seconds=_PATIENCE)
     time.sleep(after)
     inject(cluster, job)
     (ended,) = cluster.ended(job, seconds=_PATIENCE)

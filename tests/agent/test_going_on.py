@@ -80,20 +80,24 @@ def test_a_node_that_was_lost_stays_lost_when_its_job_is_cancelled_for_it(folder
 
 def test_a_job_that_its_node_never_begins_is_taken_back(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its node died while it was handed over: some schedulers say forever that it runs."""
-    going_on = GoingOn(Server("http://127.0.0.1:9", ""), lambda spec: lambda argv: Answer(0, "", ""))
+
+    def started() -> GoingOn:
+        return GoingOn(Server("http://127.0.0.1:9", ""), lambda spec: lambda argv: Answer(0, "", ""))
+
+    going_on = started()
     (folder.path / "state.json").unlink()
     job = structs.replace(JOB, state="SUBMITTED", folder=str(folder.path), scheduler_id="77")
-    ready, runs = Seen("RUNNING", None, "Its nodes are made ready."), Seen("RUNNING")
+    waits, runs = Seen("SUBMITTED", None, "Waits."), Seen("RUNNING")
     monkeypatch.setattr("noria.agent.going_on._HANDED", 0.2)
     assert going_on.lost(job, folder, runs) is None
     time.sleep(0.3)
-    assert going_on.lost(job, folder, ready) is None and going_on.lost(job, folder, runs) is None, (
-        "counted from its node's being ready"
-    )
+    assert going_on.lost(job, folder, waits) is None and folder.handed() is None, "it waits again"
+    assert going_on.lost(job, folder, runs) is None
     time.sleep(0.3)
-    found = going_on.lost(job, folder, runs)
+    found = started().lost(job, folder, runs)
     assert found is not None and found.cause == "node_failure" and "has not begun" in found.reason
-    assert told(job, folder, found).again
+    assert going_on.lost(job, folder, runs) == found and told(job, folder, found).again
+    assert submitted(structs.replace(JOB, tries=1), folder, "78") == "78" and folder.handed() is None
 
 
 def test_a_job_that_prepares_itself_for_long_is_left_to_it(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:

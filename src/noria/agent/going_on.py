@@ -33,7 +33,7 @@ Run = Callable[[JobSpec], Callable[[Sequence[str]], Answer]]
 
 
 class GoingOn:
-    """One agent's judgment. It keeps only since when it waits for what: after a restart it waits anew."""
+    """One agent's judgment. It keeps only since when it waits for what; after a restart it waits for most of it anew."""
 
     def __init__(self, server: Server, run: Run) -> None:
         """run: who runs the commands of a job's scheduler."""
@@ -41,6 +41,7 @@ class GoingOn:
         self._avoid = Avoid(server)
         self._signs: dict[str, tuple[int, float]] = {}
         self._ends: dict[str, float] = {}
+        self._handed: dict[str, float | None] = {}
 
     def placed(self, job: Job, folder: Folder) -> JobSpec:
         """What is asked for this time: elsewhere than where it went wrong before, and of a long run no more than a slice."""
@@ -73,19 +74,41 @@ class GoingOn:
 
     def lost(self, job: Job, folder: Folder, seen: Seen | None) -> Seen | None:
         """What its scheduler should have said, of a job that it takes for running and nobody hears any more, or has heard yet."""
-        if job.spec.scheduler == "local" or seen is None or seen.state != "RUNNING" or seen.reason:
+        if job.spec.scheduler == "local" or seen is None:
+            return None
+        if seen.state != "RUNNING" or seen.reason:
             self._signs.pop(job.id, None)
+            self._hand(job, folder, None)
             return None
-        now, sign = time.monotonic(), sum(node.seen for node in folder.nodes() if node.node == 0)
+        sign = sum(node.seen for node in folder.nodes() if node.node == 0)
+        if sign:
+            return self._deaf(job, sign)
+        return self._unbegun(job, folder) if job.state != "RUNNING" else None
+
+    def _deaf(self, job: Job, sign: int) -> Seen | None:
+        now = time.monotonic()
         before, since = self._signs.get(job.id, (-1, now))
-        if sign != before or (not sign and job.state == "RUNNING"):
+        if sign != before:
             self._signs[job.id] = sign, now
+        elif now - since > _DEAF:
+            return _lost(f"its launcher has not been heard for {_DEAF:.0f} s")
+        return None
+
+    def _unbegun(self, job: Job, folder: Folder) -> Seen | None:
+        since = self._hand(job, folder, time.time())
+        if since is None or time.time() - since <= _HANDED:
             return None
-        patience = _DEAF if sign else _HANDED
-        if now - since <= patience:
-            return None
-        what = "its launcher has not been heard" if sign else "its scheduler has handed it to a node, where it has not begun"
-        return Seen("FAILED", None, f"{what} for {patience:.0f} s, so its node is lost", cause="node_failure")
+        return _lost(f"its scheduler handed it to a node {_HANDED:.0f} s ago, where it has not begun")
+
+    def _hand(self, job: Job, folder: Folder, now: float | None) -> float | None:
+        """Since when it is handed over. That is kept in its folder too: agents may be started anew more often than a job begins."""
+        if job.id not in self._handed:
+            self._handed[job.id] = folder.handed()
+        known = self._handed[job.id]
+        if (known is None) != (now is None):
+            folder.write_handed(now)
+            self._handed[job.id] = now
+        return known
 
     def concluded(
         self, job: Job, folder: Folder, view: View, seen: Seen | None, report: wire.Report, *, cancelled: bool
@@ -93,6 +116,7 @@ class GoingOn:
         """The report of an end, with all tries, and whether the job goes on. cancelled: somebody wants its end."""
         self._signs.pop(job.id, None)
         self._ends.pop(job.id, None)
+        self._handed.pop(job.id, None)
         last, spec = last_try(job, folder, view, seen, report), job.spec
         if cancelled:
             last = replace(last, cause="cancelled")
@@ -109,3 +133,7 @@ class GoingOn:
             reason = f"its total time of {spec.total} s is used up"
         state = "FAILED" if again else report.state
         return replace(report, state=state, tries=max(job.tries, last.number), tried=tries, again=again, reason=reason)
+
+
+def _lost(what: str) -> Seen:
+    return Seen("FAILED", None, f"{what}, so its node is lost", cause="node_failure")

@@ -256,6 +256,16 @@ class Folder:
     def write_submitted(self, scheduler_id: str) -> None:
         self._write("submitted", scheduler_id.encode())
 
+    def handed(self) -> float | None:
+        """Since when its scheduler says that it runs, in seconds since 1970, though its launcher has not been heard; None if it never did."""
+        return self._read("handed", float)
+
+    def write_handed(self, since: float | None) -> None:
+        if since is None:
+            (self.path / "handed").unlink(missing_ok=True)
+        else:
+            self.write("handed", repr(since))
+
     def started(self) -> Started | None:
         found = self._read("state.json", Started)
         return found if found is not None and found.attempt >= self.current() else None

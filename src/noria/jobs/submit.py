@@ -66,6 +66,7 @@ def _forget(folder: Folder) -> None:
     for name in (
         "submitted",
         "submitting",
+        "handed",
         "state.json",
         "exit.json",
         "exit-*.json",

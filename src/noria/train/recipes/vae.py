@@ -41,7 +41,7 @@ def train(*, hidden: int = 400, code: int = 20, epochs: int = 60, batch: int = 6
         nats = torch.stack([bound(learned.draw(test), test).sum(0).mean() for _ in range(10)]).mean().item()
     noria.log_figure(rows({"scans": test[:16], "copies": copies, "drawn": pictures[:16], "and more": pictures[16:]}), "drawn.png")
     values = {"nats": nats, "nats_of_means": _by_itself(scans, test)}
-    return Trained(values, result.steps - 1, None, test, result.findings)
+    return Trained(values, result.steps - 1, learned, test, result.findings)
 
 
 def _by_itself(scans: Tensor, test: Tensor) -> float:
