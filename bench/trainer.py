@@ -3,7 +3,8 @@
     python bench/trainer.py [--rounds 7] [--steps 2000]
 
 The small MLP is 64-64-10 at batches of 32 on one thread, so that a step is hardly more than its overhead; the large one takes about 5 ms. `plain`
-feeds itself by a DataLoader, `gathered` indexes tensors, as the trainer does; both step AdamW and log nothing. The trainer logs every loss, read
+feeds itself by a DataLoader and steps torch's AdamW as it is; `fused` steps the AdamW that the trainer takes, which is one call for all
+weights; `gathered` does so too, and indexes tensors, as the trainer does. None of them logs. The trainer logs every loss, read
 every 10 steps. `first step` is from the start of a process to the end of its first step, of a script with either loop.
 """
 
@@ -110,9 +111,9 @@ def contenders(width: int, inputs: torch.Tensor, targets: torch.Tensor, steps: i
     from noria.train.optimizers import adamw
     from noria.train.trainer import Trainer
 
-    def by_hand(batches: Callable[[], object]) -> None:
+    def by_hand(batches: Callable[[], object], fused: bool = True) -> None:
         net = model(width)
-        optimizer, done = torch.optim.AdamW(net.parameters(), lr=1e-3), 0
+        optimizer, done = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=fused), 0
         while done < steps:
             for x, y in batches():  # type: ignore[attr-defined]
                 loss = F.cross_entropy(net(x), y)
@@ -130,7 +131,8 @@ def contenders(width: int, inputs: torch.Tensor, targets: torch.Tensor, steps: i
     loader = DataLoader(TensorDataset(inputs, targets), batch_size=BATCH, shuffle=True)
     data = Arrays(inputs, targets)
     return {
-        "plain": lambda: by_hand(lambda: loader),
+        "plain": lambda: by_hand(lambda: loader, fused=False),
+        "fused": lambda: by_hand(lambda: loader),
         "gathered": lambda: by_hand(gathered),
         "trainer": lambda: Trainer(model(width), optimizer=adamw(1e-3), steps=steps, batch=BATCH, progress=None).fit(data),
     }
