@@ -66,6 +66,8 @@ ONE = {
     "port": ("communication", 1, raised("torch.distributed.DistNetworkError: The server socket has failed to listen on any local network address. port: 29500, useIpv6: false, code: -98, name: EADDRINUSE, message: address already in use")),
     "dns": ("communication", 1, raised("socket.gaierror: [Errno -3] Temporary failure in name resolution")),
     "module": ("missing_module", 1, raised("ModuleNotFoundError: No module named 'apex'")),
+    "shadowed": ("user_error", 1, raised("AttributeError: partially initialized module 'torch' has no attribute 'zeros' (most likely due to a circular import)")),
+    "shadowed name": ("user_error", 1, raised("ImportError: cannot import name 'Tensor' from partially initialized module 'torch' (most likely due to a circular import) (/x/torch.py)")),
     "python -m": ("missing_module", 1, "/usr/bin/python: No module named train\n"),
     "library": ("missing_module", 127, "./solver: error while loading shared libraries: libmkl_rt.so.2: cannot open shared object file: No such file or directory\n"),
     "import": ("missing_module", 1, raised("ImportError: libcudart.so.11.0: cannot open shared object file: No such file or directory")),

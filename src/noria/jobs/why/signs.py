@@ -231,6 +231,9 @@ SIGNS = (
         module 'mlflow' has no attribute 'log_model'
         No module named 'sklearn\.linear_regression'
     """),
+    Sign("user_error", "The module {} was imported once more before its import was over.", "Does a file beside the program have the name of a module that is needed, such as cuda.py? Rename it. Else two modules import each other.", r"""
+        partially initialized module '([\w.]+)'
+    """),
     # What is not there.
     Sign("missing_module", "Python finds no module {}.", "Install it into the job's environment, or activate the one that has it before you submit.", r"""
         No module named '?([\w.]+)
