@@ -148,8 +148,8 @@ def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "MLmodel").write_text("flavors: [1")
     with pytest.raises(Invalid, match="cannot be read"):
         models.load(tmp_path)
-    (tmp_path / "MLmodel").write_text("flavors: {sklearn: {}}")
-    with pytest.raises(Unsupported, match="sklearn"):
+    (tmp_path / "MLmodel").write_text("flavors: {prophet: {}}")
+    with pytest.raises(Unsupported, match="prophet"):
         models.load(tmp_path)
 
 

@@ -72,7 +72,7 @@ def _write(model: object, name: str, folder: Path, example: Any, signature: Sign
     module = FLAVORS.module(name)
     pyfunc = {
         "loader_module": getattr(module, "LOADER", module.__name__),
-        **({} if "data" in saved.entry else {"data": DATA}),  # A loader that looks there is told the model's folder.
+        **({"data": DATA} if saved.pyfunc is None else saved.pyfunc),
         "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
         "python_version": platform.python_version(),
     }
@@ -100,8 +100,13 @@ def _infer(predict: Any, model: Any, example: Any) -> Signature:
     finally:
         if training:
             model.train()
-    inputs, outputs = (TensorSpec(str(array.dtype), (-1, *array.shape[1:])) for array in (example, answer))
+    inputs, outputs = (TensorSpec(_kind(array), (-1, *array.shape[1:])) for array in (example, answer))
     return Signature((inputs,), (outputs,))
+
+
+def _kind(array: Any) -> str:
+    """Its dtype's name; of texts without their length, which is that of the longest one here."""
+    return "str" if array.dtype.kind == "U" else str(array.dtype)
 
 
 def load(folder: str | Path, *, allow_pickle: bool = False) -> Predictor:

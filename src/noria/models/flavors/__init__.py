@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 
 class Saved(Struct, frozen=True):
-    """What a flavor adds to the MLmodel file (beside `model_data`), and what must be installed to load it."""
+    """What a flavor adds to the MLmodel file (beside `model_data`), and what must be installed to load it. pyfunc: what its loader is told; by
+    default where the data are."""
 
     entry: dict[str, Any]
     requirements: list[str]
+    pyfunc: dict[str, Any] | None = None
 
 
 class Flavor(Protocol):

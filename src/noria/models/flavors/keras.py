@@ -42,7 +42,8 @@ def save(model: Any, data: Path) -> Saved:
     model.save(data / _FILE)
     backend = keras.backend.backend()
     entry = {"data": "data", "keras_version": keras.__version__, "keras_backend": backend, "save_exported_model": False}
-    return Saved(entry, [f"keras=={keras.__version__}", f"{backend}=={_version(backend)}"])
+    # MLflow's loader looks into its own entry.
+    return Saved(entry, [f"keras=={keras.__version__}", f"{backend}=={_version(backend)}"], pyfunc={})
 
 
 def _version(backend: str) -> str:
