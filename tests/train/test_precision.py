@@ -88,7 +88,8 @@ def test_what_does_not_fit_is_tried_in_halves_and_comes_to_the_same() -> None:
     whole = example.trainer(example.mlp(), epochs=1).fit(example.TRAIN)
     assert sizes[:5] == [8, 4, 2, 2, 2]
     for one, other in zip(whole.model.parameters(), halved.model.parameters(), strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+        # As between layouts: where a gradient is hardly more than rounding, AdamW makes a step of it all the same.
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
 def test_what_does_not_fit_is_one_sentence_with_a_cure() -> None:
