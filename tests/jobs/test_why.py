@@ -365,6 +365,13 @@ def test_where_the_time_goes(metrics: dict[str, list[float]], kind: str, word: s
     assert said is not None and said.kind == kind and word in said.reason
 
 
+def test_a_save_alone_does_not_say_what_a_step_takes() -> None:
+    saves: dict[str, list[tuple[int, float]]] = {"time/checkpoint": [(20, 0.01), (40, 0.01)]}
+    assert slow.explain(job(), saves) is None
+    said = slow.explain(job(), {**saves, "system/cpu_utilization_percentage": [(0, 95.0)]})
+    assert said is not None and said.kind == "running" and "computing" in said.reason
+
+
 def test_a_save_is_shared_by_the_steps_since_the_one_before() -> None:
     steps = {"time/compute": [(step, 0.5) for step in range(2981, 3001)]}
     seldom = slow.explain(job(), {**steps, "time/checkpoint": [(1000, 10.0), (2000, 10.0), (3000, 10.0)]})
