@@ -15,7 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from statistics import median
 from time import perf_counter, time
 
@@ -111,11 +111,11 @@ def contenders(width: int, inputs: torch.Tensor, targets: torch.Tensor, steps: i
     from noria.train.optimizers import adamw
     from noria.train.trainer import Trainer
 
-    def by_hand(batches: Callable[[], object], fused: bool = True) -> None:
+    def by_hand(batches: Callable[[], Iterable[tuple[torch.Tensor, torch.Tensor]]], fused: bool = True) -> None:
         net = model(width)
         optimizer, done = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=fused), 0
         while done < steps:
-            for x, y in batches():  # type: ignore[attr-defined]
+            for x, y in batches():
                 loss = F.cross_entropy(net(x), y)
                 loss.backward()
                 optimizer.step()
@@ -124,7 +124,7 @@ def contenders(width: int, inputs: torch.Tensor, targets: torch.Tensor, steps: i
                 if done == steps:
                     return
 
-    def gathered() -> object:
+    def gathered() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         order = torch.randperm(SIZE)
         return ((inputs[chosen], targets[chosen]) for chosen in order.split(BATCH))
 

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -113,6 +114,8 @@ class Agent:
         return self._reached
 
     def __enter__(self) -> Agent:
+        with suppress(OSError):  # On a full disk, say: it is tried again with each claim.
+            _ = self.name  # Taken before anybody is told that there is a server; schedulers may take long to answer.
         self._thread.start()
         return self
 

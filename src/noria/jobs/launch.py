@@ -169,11 +169,9 @@ class Launcher(Tasks):
         over = threading.Event()
 
         def beat() -> None:
-            while not self._is_replaced():
-                self.node.seen = now()
-                self._kept(lambda: self.folder.write_node(self.node))
-                if over.wait(_BEAT):
-                    return
+            self._tell()
+            while not over.wait(_BEAT):
+                self._tell()
 
         beating = threading.Thread(target=beat, name="noria-beat", daemon=True)
         beating.start()

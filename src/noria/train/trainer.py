@@ -127,7 +127,7 @@ class Trainer:
     clip: float | None = None
     ema: float | None = None
     augment: Augment | Joint | None = None
-    thaw: Thaw | None = None
+    thaw: Thaw = field(default_factory=dict)
     profile: int | None = None
     patience: int | None = None
     monitor: str | None = None
@@ -227,8 +227,8 @@ class _Loop:
 
     def thaw(self, epoch: int, known: Mapping[Any, Any]) -> torch.optim.Optimizer:
         """Have the layers learn that are to in this epoch. known: the state that the optimizer had, by weight."""
-        self.phase = phase(self.plan.thaw or {}, epoch)
-        self.held = thawed(self.model, self.plan.thaw or {}, epoch, laid_out=self.world.size > 1)
+        self.phase = phase(self.plan.thaw, epoch)
+        self.held = thawed(self.model, self.plan.thaw, epoch, laid_out=self.world.size > 1)
         held = {*map(id, self.held)}
         learning = [weight for weight in self.weights if weight.requires_grad and id(weight) not in held]
         if not learning:
@@ -270,7 +270,7 @@ class _Loop:
 
     def epoch(self) -> None:
         number, started, first = self.done // self.per_epoch, perf_counter(), self.done
-        if phase(self.plan.thaw or {}, number) != self.phase:
+        if phase(self.plan.thaw, number) != self.phase:
             self.optimizer = self.thaw(number, self.optimizer.state)
         self.model.train()
         left = perf_counter()
