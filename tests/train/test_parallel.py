@@ -179,6 +179,19 @@ def test_two_copies_do_what_one_does_also_with_convolutions_and_across_a_restart
     same(expected, rest)
 
 
+@pytest.mark.slow
+def test_five_steps_on_two_ranks_are_five_steps_on_one(tmp_path: Path) -> None:
+    """The published bar: weights within 1e-6 after five steps of AdamW."""
+    plan = {"clip": 1.0, "epochs": None, "steps": 5}
+    expected = alone(tmp_path / "alone", **plan)
+    assert launch(tmp_path / "two", 2, {**plan, "parallel": "data"}) == [0, 0]
+    found = outcome(tmp_path / "two")
+    assert len(found["losses"]) == len(expected["losses"]) == 5
+    worst = max(float((found["weights"][name] - tensor).abs().max()) for name, tensor in expected["weights"].items())
+    print(worst)
+    assert worst < 1e-6
+
+
 @pytest.mark.parametrize(("net", "text", "said"), [("cnn", "tensor=1", ""), ("cnn", "pipeline=2", "is for 2 processes")])
 def test_a_layout_for_other_processes_is_refused_before_anything_is_done(net: str, text: str, said: str, tmp_path: Path) -> None:
     trainer = example.trainer(example.NETS[net][0](), parallel=text, folder=tmp_path, epochs=1)
