@@ -110,6 +110,15 @@ def test_columns_come_back_bit_by_bit(rows: list[tuple[float, int, int]]) -> Non
     assert all(a.tobytes() == b.tobytes() for a, b in zip(points, back, strict=True))
 
 
+def test_noise_takes_hardly_more_than_its_own_bits() -> None:
+    values = np.random.default_rng(1).standard_normal(chunks.CHUNK)
+    points = chunks.Points(values, 100 * np.arange(chunks.CHUNK), np.arange(chunks.CHUNK))
+    packed = chunks.encode(points)
+    back = chunks.decode(packed, points.size)
+    assert all(one.tobytes() == other.tobytes() for one, other in zip(back, points, strict=True))
+    assert len(packed) < 7.1 * chunks.CHUNK  # A sign, 52 bits of the fraction, and some three of the exponent are 7.0 bytes.
+
+
 @pytest.mark.parametrize("exact", [True, False])
 def test_a_chart_shows_the_bounds_and_means_of_each_pixel(store: Store, monkeypatch: pytest.MonkeyPatch, exact: bool) -> None:
     """From all points, and from the pyramid, whose cells are 4 points here: a pixel of 20 points has five of them to itself."""
