@@ -6,7 +6,6 @@ They follow the hot log: `fold` brings them up to it.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator
 from struct import Struct as Layout
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sqlalchemy import Connection, delete, func, select
 
-from noria.store import histories, rows
+from noria.store import database, histories, rows
 from noria.store.chunks import Points
 from noria.store.metrics import Damaged, split
 from noria.store.schema import latest, mark, metric_chunk, metric_log
@@ -59,6 +58,8 @@ def fold(conn: Connection, upto: int) -> tuple[bool, dict[int, int]]:
     if not found:
         return True, {}
     rewound = {row.run for row in found if row.rewind is not None}
+    if rewound:
+        database.hold_changes(conn)
     for run in rewound:
         try:
             with conn.begin_nested():
@@ -72,7 +73,9 @@ def fold(conn: Connection, upto: int) -> tuple[bool, dict[int, int]]:
         if row.run not in rewound:
             groups.setdefault((row.run, row.names), []).append(row.body)
             counts[row.run] = counts.get(row.run, 0) + len(row.body) // 24
-    _merge(conn, _summaries(groups))
+    summaries = _summaries(groups)
+    database.hold_changes(conn)
+    _merge(conn, summaries)
     rows.upsert(conn, mark, [{"name": _FOLDED, "value": found[-1].id}])
     return len(found) < FOLD, counts
 
@@ -107,7 +110,8 @@ def summary(part: Points) -> Summary:
     values, times, steps = part
     top = np.flatnonzero(steps == steps.max())
     top = top[times[top] == times[top].max()]
-    last = top[np.argmax(np.where(np.isnan(values[top]), -np.inf, values[top]))]
+    top = known if (known := top[~np.isnan(values[top])]).size else top
+    last = top[np.argmax(values[top])]
     low = np.flatnonzero(steps == steps.min())
     first = low[np.argmin(times[low])]
     return Summary(int(steps[last]), int(times[last]), _known(values[last]), int(steps[first]), _known(values[first]),
@@ -126,9 +130,9 @@ def later(old: Summary, new: Summary) -> Summary:
                    _of(min, old.min, new.min), _of(max, old.max, new.max))  # fmt: skip
 
 
-def rank(of: Summary) -> tuple[int, int, float]:
-    """What decides which point is the last."""
-    return of.step, of.timestamp, -math.inf if of.value is None else of.value
+def rank(of: Summary) -> tuple[int, int, bool, float]:
+    """What decides which point is the last; NaN is less than any number."""
+    return of.step, of.timestamp, of.value is not None, of.value or 0.0
 
 
 def _of(choose: Any, old: float | None, new: float | None) -> float | None:

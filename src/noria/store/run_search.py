@@ -39,7 +39,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.selectable import Join
 
 from noria.errors import Invalid
-from noria.store import database, experiments, fields, filters, page, run_load
+from noria.store import bodies, database, experiments, fields, filters, page
 from noria.store.fields import Field, Indexed
 from noria.store.filters import AllOf, AnyOf, Comparison, Identifier, Kind, Node
 from noria.store.page import Mark
@@ -77,7 +77,9 @@ _EXPERIMENTS, _HEADS, _SECONDS = 10_000, 8, 20.0
 
 Order = list[tuple[Identifier, bool]]
 _Found = Sequence[Any]
-"""A run's key and its place in the order: rank and value for each term."""
+"""A run's key, uuid and version, and its place in the order: rank and value for each term."""
+_PLACE = 3
+"""Where that place begins."""
 
 
 class _Question(Struct, frozen=True, eq=False):
@@ -144,11 +146,13 @@ def search(conn: Connection, request: wire.Search) -> wire.Found:
     with database.in_time(conn, _SECONDS):
         found = _page(conn, _Question(scope, parts, order, after, limit + 1))
     more = page.mark(name, _place(found[limit - 1])) if len(found) > limit else ""
-    return wire.Found(run_load.load(conn, [each[0] for each in found[:limit]]), more)
+    shown = found[:limit]
+    runs: Any = bodies.load(conn, [each[0] for each in shown], [(each[1], each[2]) for each in shown])  # Written as JSON already.
+    return wire.Found(runs, more)
 
 
 def _place(found: _Found) -> list[Mark]:
-    return list(zip(found[1::2], found[2::2], strict=True))
+    return list(zip(found[_PLACE::2], found[_PLACE + 1 :: 2], strict=True))
 
 
 def count(conn: Connection, request: wire.Count) -> wire.Total:
@@ -322,7 +326,7 @@ def _walk(conn: Connection, asked: _Question) -> Iterator[_Found]:
         terms = others if rank else [_plain(own, first, ascending), *others]
         behind = None if after is None or rank != at else after[1:] if rank else after
         found = _rows(conn, _ranked(asked, first, rank), terms, behind, size)
-        yield from ((key, rank, None, *rest) for key, *rest in found) if rank else found
+        yield from ((*each[:_PLACE], rank, None, *each[_PLACE:]) for each in found) if rank else found
         size -= len(found)
         if size <= 0:
             return
@@ -343,7 +347,7 @@ def _rows(conn: Connection, start: _Start, terms: list[_Term], after: list[Mark]
     tables = start.tables
     for term in terms:
         tables = tables.outerjoin(*term.joined) if term.joined else tables
-    query: Select[Any] = select(run.c.id, *(column for term in terms for column in term.columns()))
+    query: Select[Any] = select(run.c.id, run.c.uuid, run.c.changed, *(column for term in terms for column in term.columns()))
     query = query.select_from(tables).where(start.where).order_by(*(column for term in terms for column in term.order()))
     if after:
         query = query.where(*_behind(terms, after))

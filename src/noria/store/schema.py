@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, UniqueConstraint, text
 from sqlalchemy import Text as _Text
 
-HEAD = "0007"
+HEAD = "0008"
 # Both databases compare and order text by code point, and count in 64 bits; SQLite's own name for that is INTEGER.
 Text = _Text().with_variant(_Text(collation="C"), "postgresql")
 Double = Float(53)
@@ -52,6 +52,7 @@ run = Table(
     Column("end_time", BigInteger),
     Column("artifact_uri", Text, nullable=False),
     Column("lifecycle_stage", Text, nullable=False),
+    Column("changed", BigInteger, nullable=False, server_default="0"),
     Index("run_by_time", "experiment", "lifecycle_stage", "start_time"),
 )  # fmt: skip
 
