@@ -33,11 +33,10 @@ from sqlalchemy import (
 
 from noria.errors import Invalid
 from noria.store import bodies, database, experiments, fields, filters, page
-from noria.store.fields import Indexed
 from noria.store.filters import Identifier, Node
 from noria.store.page import Mark
 from noria.store.run_starts import ATTRIBUTES, METRIC, Across, Start, alias, everything, narrow, run_fields
-from noria.store.schema import run
+from noria.store.schema import BEGINNING, run
 from noria.wire import runs as wire
 
 NAMES = filters.Names(
@@ -105,7 +104,9 @@ class _Term(Struct, frozen=True, eq=False):
 
     def onwards(self, mark: Mark) -> ColumnElement[bool]:
         """Behind or level, as a range that an index understands."""
-        column, value = self.value if self.index is None else self.index, mark[1]
+        column, value = self.value, mark[1]
+        if self.index is not None and isinstance(value, str):
+            column, value = self.index, value[:BEGINNING]
         return true() if self.rank is not None else column >= value if self.ascending else column <= value
 
 
@@ -189,7 +190,7 @@ def _plain(own: FromClause, identifier: Identifier, ascending: bool) -> _Term:
     """Where there is a value."""
     if identifier.kind == "metrics":
         return _Term(own.c[METRIC[identifier.of]], ascending)
-    return _Term(own.c.value, ascending, index=Indexed(own.c.value))
+    return _Term(own.c.value, ascending, index=own.c.beginning)
 
 
 def _terms(order: Order) -> list[_Term]:

@@ -15,7 +15,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.selectable import Join
 
 from noria.store import fields
-from noria.store.fields import Field, Indexed
+from noria.store.fields import Field
 from noria.store.filters import AllOf, AnyOf, Comparison, Identifier, Kind, Node
 from noria.store.schema import BEGINNING, dataset, latest, param, run, tag
 
@@ -56,10 +56,14 @@ def run_fields(key: ColumnElement[int]) -> fields.Fields:
             column = dataset.c[identifier.key]
             return Field(column, (dataset.c.run == key, column.is_not(None)))
         table = TABLES[identifier.kind]
-        value = table.c[METRIC[identifier.of]]
-        return Field(value, (table.c.run == key, table.c.key == identifier.key), has_nan=table is latest)
+        return _field(table, identifier, (table.c.run == key, table.c.key == identifier.key))
 
     return field
+
+
+def _field(own: FromClause, identifier: Identifier, found: tuple[ColumnElement[bool], ...] = ()) -> Field:
+    is_metric = identifier.kind == "metrics"
+    return Field(own.c[METRIC[identifier.of]], found, is_metric, beginning=None if is_metric else own.c.beginning)
 
 
 def everything(scope: ColumnElement[bool], parts: Sequence[Node]) -> Start:
@@ -140,14 +144,11 @@ def _held(own: FromClause, clause: Comparison) -> Iterator[ColumnElement[bool]]:
     """What a clause asks of a value."""
     if clause.value is None:
         return
-    exact = fields.test(Field(own.c.value, has_nan=clause.left.kind == "metrics"), clause)
-    if clause.left.kind == "metrics" or clause.op not in ("=", "IN"):
-        yield exact
-        return
-    texts: list[Any] = clause.value if isinstance(clause.value, list) else [clause.value]
-    yield Indexed(own.c.value).in_(texts)
-    if any(len(text) >= BEGINNING for text in texts):
-        yield exact
+    yield fields.test(_field(own, clause.left), clause)
+    if clause.left.kind != "metrics" and clause.op in ("=", "IN"):
+        texts: list[Any] = clause.value if isinstance(clause.value, list) else [clause.value]
+        if any(len(text) >= BEGINNING for text in texts):
+            yield own.c.beginning.in_([text[:BEGINNING] for text in texts])
 
 
 @cache

@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, UniqueConstraint, text
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Computed,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    UniqueConstraint,
+)
 from sqlalchemy import Text as _Text
+from sqlalchemy.ext.compiler import compiles
 
 HEAD = "0008"
 # Both databases compare and order text by code point, and count in 64 bits; SQLite's own name for that is INTEGER.
@@ -57,16 +72,23 @@ run = Table(
 )  # fmt: skip
 
 BEGINNING = 250
-"""Characters of a value that PostgreSQL's indexes have; they hold no long texts."""
+"""Characters of a value that are in its index: PostgreSQL's hold no long texts."""
 
 
-def _by_value(name: str) -> tuple[Index, Index]:
-    beginning = text(f"substr(value, 1, {BEGINNING})")
-    return (Index(name, "key", "value", "run").ddl_if("sqlite"), Index(name, "key", beginning, "run").ddl_if("postgresql"))
+@compiles(Computed, "sqlite")
+def _virtual(element: Any, compiler: Any, **options: Any) -> str:
+    """PostgreSQL has no indexes of what is not stored; SQLite does, and adds such a column alone to a table that is there."""
+    return f"GENERATED ALWAYS AS ({element.sqltext}) VIRTUAL"
 
 
-param = Table("param", metadata, _run(), _key(), _value(), *_by_value("param_by_value"), sqlite_with_rowid=False)
-tag = Table("tag", metadata, _run(), _key(), _value(), *_by_value("tag_by_value"), sqlite_with_rowid=False)
+def _pairs(name: str) -> Table:
+    """Texts of runs by key, and an index that answers for what begins a text without a look at the row."""
+    beginning = Column("beginning", Text, Computed(f"substr(value, 1, {BEGINNING})", persisted=True))
+    index = Index(f"{name}_by_value", "key", "beginning", "run")
+    return Table(name, metadata, _run(), _key(), _value(), beginning, index, sqlite_with_rowid=False)
+
+
+param, tag = _pairs("param"), _pairs("tag")
 
 # The hot log: one row for each batch received, in order of arrival. `names` are its metrics, one on a line, and `body` holds
 # their values, timestamps and steps (see metrics.pack). A row with `rewind` set supersedes earlier points of its run at that
