@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Table, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from noria.errors import AlreadyExists, Invalid
-from noria.store import changes, logged_models, registry, rows, runs, sources
+from noria.store import changes, logged_models, registry, rows, runs, sources, webhooks
 from noria.store.experiments import now
 from noria.store.schema import alias, model_version, model_version_tag, registered_model, registered_model_tag
 from noria.store.sources import PROMPT_TAG
@@ -40,6 +40,8 @@ def create(conn: Connection, request: wire.CreateModel, user: str = "") -> wire.
     key = rows.add(conn, _model, values)
     rows.upsert(conn, registered_model_tag, [{"model": key, **each} for each in _values(tags)])
     changes.add(conn, "created", name, user=user or _values_of(tags).get(_USER_TAG, ""))
+    webhooks.tell(conn, "registered_model", "created", name, lambda: {
+        "name": name, "tags": _values_of(tags), "description": request.description})  # fmt: skip
     return registry.get(conn, wire.Name(name))
 
 
@@ -108,6 +110,8 @@ def set_tag(conn: Connection, request: wire.SetModelTag, user: str = "") -> None
     tag, key = _tag(request.key, request.value), registry.row(conn, request.name, lock=True).id
     before = _put(conn, registered_model_tag, {"model": key}, tag)
     changes.add(conn, "tag", request.name, user=user, before=before, after=tag.value, evidence={"key": tag.key})
+    told = {"name": request.name, "key": tag.key, "value": tag.value}
+    webhooks.tell(conn, "registered_model_tag", "set", request.name, lambda: told)
 
 
 def _put(conn: Connection, table: Table, owner: dict[str, int], tag: Tag) -> str:
@@ -125,6 +129,7 @@ def delete_tag(conn: Connection, request: wire.ModelTag, user: str = "") -> None
     before = conn.execute(delete(own).where(*owned).returning(own.c.value)).scalar()
     if before is not None:
         changes.add(conn, "tag", request.name, user=user, before=before, evidence={"key": key, "deleted": True})
+    webhooks.tell(conn, "registered_model_tag", "deleted", request.name, lambda: {"name": request.name, "key": key})
 
 
 def create_version(conn: Connection, request: wire.CreateVersion, user: str = "") -> wire.Version:
@@ -146,6 +151,9 @@ def create_version(conn: Connection, request: wire.CreateVersion, user: str = ""
     changes.add(conn, "created", request.name, str(number), user=user, after="None", evidence=evidence)
     if source.model_id:
         logged_models.register(conn, source.model_id, request.name, number)
+    webhooks.tell(conn, "model_version", "created", request.name, lambda: {
+        "name": request.name, "version": str(number), "source": source.uri, "run_id": run_id or None, "tags": _values_of(tags),
+        "description": request.description or None})  # fmt: skip
     return registry.get_version(conn, wire.VersionKey(request.name, str(number)))
 
 
@@ -179,6 +187,8 @@ def set_version_tag(conn: Connection, request: wire.SetVersionTag, user: str = "
     tag, found = _tag(request.key, request.value), registry.version_row(conn, request.name, request.version, lock=True)
     before, evidence = _put(conn, model_version_tag, {"version": found.id}, tag), {"key": tag.key}
     changes.add(conn, "tag", found.name, str(found.version), user=user, before=before, after=tag.value, evidence=evidence)
+    told = {"name": found.name, "version": str(found.version), "key": tag.key, "value": tag.value}
+    webhooks.tell(conn, "model_version_tag", "set", found.name, lambda: told)
 
 
 def delete_version_tag(conn: Connection, request: wire.VersionTag, user: str = "") -> None:
@@ -188,6 +198,8 @@ def delete_version_tag(conn: Connection, request: wire.VersionTag, user: str = "
     if before is not None:
         evidence = {"key": key, "deleted": True}
         changes.add(conn, "tag", found.name, str(found.version), user=user, before=before, evidence=evidence)
+    told = {"name": found.name, "version": str(found.version), "key": key}
+    webhooks.tell(conn, "model_version_tag", "deleted", found.name, lambda: told)
 
 
 def set_alias(conn: Connection, request: wire.SetAlias, user: str = "") -> None:
@@ -200,6 +212,8 @@ def set_alias(conn: Connection, request: wire.SetAlias, user: str = "") -> None:
     before, number = _aliased(conn, found.model, request.alias), str(found.version)
     rows.upsert(conn, alias, [{"model": found.model, "alias": request.alias, "version": found.id}])
     changes.add(conn, "alias", found.name, number, user=user, before=before, after=number, evidence={"alias": request.alias})
+    told = {"name": found.name, "alias": request.alias, "version": number}
+    webhooks.tell(conn, "model_version_alias", "created", found.name, lambda: told)
 
 
 def _aliased(conn: Connection, model: int, name: str) -> str:
@@ -216,3 +230,4 @@ def delete_alias(conn: Connection, request: wire.AliasName, user: str = "") -> N
     conn.execute(delete(alias).where(alias.c.model == key, alias.c.alias == request.alias))
     if before:
         changes.add(conn, "alias", request.name, before, user=user, before=before, evidence={"alias": request.alias})
+    webhooks.tell(conn, "model_version_alias", "deleted", request.name, lambda: {"name": request.name, "alias": request.alias})
