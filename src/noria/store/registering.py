@@ -8,21 +8,28 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, insert, select, update
+from sqlalchemy import Connection, Table, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from noria.errors import AlreadyExists, Invalid
-from noria.store import changes, logged_models, registry, rows, runs, sources, webhooks
+from noria.store import changes, database, logged_models, registry, rows, runs, sources, webhooks
 from noria.store.experiments import now
 from noria.store.schema import alias, model_version, model_version_tag, registered_model, registered_model_tag
 from noria.store.sources import PROMPT_TAG
-from noria.types import Tag
+from noria.types import RegisteredModel, Tag
 from noria.wire import limits
 from noria.wire import registry as wire
 from noria.wire.fit import missing
 
 _model, _version = registered_model, model_version
 _USER_TAG = "mlflow.user"
+_NEXT = (
+    "UPDATE registered_model SET last_version = last_version + 1, last_update_time = ? WHERE name = ? RETURNING id, last_version"
+)
+# Made of the names of our own columns alone.
+_INSERT_VERSION = f"""
+INSERT INTO model_version ({", ".join(registry.VersionRow._fields[1:-1])}) VALUES ({", ".join("?" * 11)}) RETURNING id
+"""  # noqa: S608
 
 
 def create(conn: Connection, request: wire.CreateModel, user: str = "") -> wire.Model:
@@ -38,11 +45,11 @@ def create(conn: Connection, request: wire.CreateModel, user: str = "") -> wire.
         "last_version": 0,
     }
     key = rows.add(conn, _model, values)
-    rows.upsert(conn, registered_model_tag, [{"model": key, **each} for each in _values(tags)])
+    rows.insert(conn, registered_model_tag, ("model", "key", "value"), [(key, *pair) for pair in _values_of(tags).items()])
     changes.add(conn, "created", name, user=user or _values_of(tags).get(_USER_TAG, ""))
     webhooks.tell(conn, "registered_model", "created", name, lambda: {
         "name": name, "tags": _values_of(tags), "description": request.description})  # fmt: skip
-    return registry.get(conn, wire.Name(name))
+    return wire.Model(RegisteredModel(name, time, time, request.description, [], _sorted(tags)))
 
 
 def _taken(conn: Connection, name: str, key: int, tags: list[Tag]) -> AlreadyExists:
@@ -67,13 +74,16 @@ def _values_of(tags: list[Tag]) -> dict[str, str]:
     return {each.key: each.value for each in tags}
 
 
-def _values(tags: list[Tag]) -> list[dict[str, str]]:
-    return [{"key": key, "value": value} for key, value in _values_of(tags).items()]
+def _sorted(tags: list[Tag]) -> list[Tag]:
+    return [Tag(key, value) for key, value in sorted(_values_of(tags).items())]
 
 
 def touch(conn: Connection, model: int, **values: Any) -> None:
     """Note that something of a model was changed just now."""
-    conn.execute(update(_model).where(_model.c.id == model).values(last_update_time=now(), **values))
+    if values:
+        conn.execute(update(_model).where(_model.c.id == model).values(last_update_time=now(), **values))
+    else:
+        database.run(conn, "UPDATE registered_model SET last_update_time = ? WHERE id = ?", (now(), model))
 
 
 def rename(conn: Connection, request: wire.Rename, user: str = "") -> wire.Model:
@@ -136,17 +146,14 @@ def create_version(conn: Connection, request: wire.CreateVersion, user: str = ""
     limits.model_name(request.name)
     tags = [_tag(each.key, each.value) for each in request.tags]
     source = sources.prompt(request.source) if _is_prompt(tags) else _source(conn, request)
-    owner = registry.row(conn, request.name, lock=True)
-    number, run_id = owner.last_version + 1, source.run_id or request.run_id
+    run_id, time = source.run_id or request.run_id, now()
     user = user or _values_of(tags).get(_USER_TAG, "") or runs.user(conn, run_id)
-    values = {
-        "model": owner.id, "version": number, "stage": "None", "source": source.uri, "location": source.location,
-        "run_id": run_id, "description": request.description, "user_id": user, "run_link": request.run_link,
-        "creation_time": now(), "last_update_time": now(),
-    }  # fmt: skip
-    key = conn.execute(insert(_version).values(values).returning(_version.c.id)).scalar_one()
-    touch(conn, owner.id, last_version=number)
-    rows.upsert(conn, model_version_tag, [{"version": key, **each} for each in _values(tags)])
+    model, number = _next(conn, request.name, time)
+    values = (
+        model, number, "None", source.uri, source.location, run_id, request.description, user, request.run_link, time, time,
+    )  # fmt: skip
+    (key,) = database.run(conn, _INSERT_VERSION, values).fetchone()
+    rows.insert(conn, model_version_tag, ("version", "key", "value"), [(key, *pair) for pair in _values_of(tags).items()])
     evidence = {"source": source.uri, **({"run_id": run_id} if run_id else {})}
     changes.add(conn, "created", request.name, str(number), user=user, after="None", evidence=evidence)
     if source.model_id:
@@ -154,7 +161,15 @@ def create_version(conn: Connection, request: wire.CreateVersion, user: str = ""
     webhooks.tell(conn, "model_version", "created", request.name, lambda: {
         "name": request.name, "version": str(number), "source": source.uri, "run_id": run_id or None, "tags": _values_of(tags),
         "description": request.description or None})  # fmt: skip
-    return registry.get_version(conn, wire.VersionKey(request.name, str(number)))
+    return wire.Version(registry.version(registry.VersionRow(key, *values, request.name), _sorted(tags), []))
+
+
+def _next(conn: Connection, name: str, time: int) -> tuple[int, int]:
+    """The model's id and the number of its next version; its row is locked from here on."""
+    found = database.run(conn, _NEXT, (time, name)).fetchone()
+    if found is None:
+        registry.row(conn, name)  # It says that there is none.
+    return found  # type: ignore[no-any-return]
 
 
 def _source(conn: Connection, request: wire.CreateVersion) -> sources.Source:

@@ -215,6 +215,7 @@ model_version = Table(
     Column("last_update_time", BigInteger, nullable=False),
     UniqueConstraint("model", "version"),
     Index("model_version_by_run", "run_id"),
+    Index("model_version_by_stage", "model", "stage", "version"),
 )  # fmt: skip
 
 model_version_tag = Table(

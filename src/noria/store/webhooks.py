@@ -19,7 +19,7 @@ from msgspec import UNSET, Struct
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from noria.errors import Invalid, NotFound
-from noria.store import page
+from noria.store import database, page
 from noria.store.experiments import now
 from noria.store.schema import registered_model, registered_model_tag, webhook, webhook_delivery
 from noria.store.sources import PROMPT_TAG
@@ -182,12 +182,12 @@ def body(event: str, data: object) -> bytes:
 
 def tell(conn: Connection, entity: str, action: str, name: str, data: Callable[[], dict[str, Any]]) -> None:
     """Something happened to this model. data: what of it is told, asked for only if there is somebody to tell."""
-    listening = conn.execute(select(_hook.c.id, _hook.c.events).where(_hook.c.status == "ACTIVE")).all()
+    listening = database.run(conn, "SELECT id, events FROM webhook WHERE status = 'ACTIVE'").fetchall()
     if not listening:
         return
     prompt = _is_prompt(conn, name)
     event = f"{_PROMPTS[entity] if prompt else entity}.{action}"
-    ids = [each.id for each in listening if event in each.events.split()]
+    ids = [key for key, events in listening if event in events.split()]
     if ids:
         said, time = body(event, _of_prompt(entity, data()) if prompt else data()), now()
         fresh = {"created": time, "event": event, "body": said, "tries": 0, "due": time}

@@ -51,6 +51,7 @@ def upgrade() -> None:
         sa.Column("due", sa.BigInteger(), nullable=False),
         sqlite_autoincrement=True,
     )
+    op.create_index("model_version_by_stage", "model_version", ["model", "stage", "version"])
     op.create_index("webhook_delivery_by_webhook", "webhook_delivery", ["webhook", "id"])
     # Where the history of a version that stands somewhere begins.
     op.execute(
