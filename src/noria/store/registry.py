@@ -10,8 +10,8 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from noria.errors import Invalid, NotFound
-from noria.store import database, rows, sources
-from noria.store.schema import alias, model_version, model_version_tag, registered_model, registered_model_tag
+from noria.store import database, sources
+from noria.store.schema import alias, model_version, registered_model
 from noria.types import Alias, ModelVersion, RegisteredModel, Tag
 from noria.wire import limits
 from noria.wire import registry as wire
@@ -55,12 +55,20 @@ SELECT {", ".join(f"version.{name}" for name in VersionRow._fields[:-1])}, model
 FROM model_version AS version JOIN registered_model AS model ON version.model = model.id
 """  # noqa: S608
 _VERSION_ROW = f"{_VERSIONS} WHERE model.name = ? AND version.version = ?"
-_SAID = """
-SELECT 0, key, value FROM model_version_tag WHERE version = ? UNION ALL SELECT 1, alias, '' FROM alias WHERE version = ? ORDER BY 1, 2
+# Tags and aliases of those that `%s` says, in one statement: each way to PostgreSQL and back costs more than what is asked there.
+_MODELS_SAID = """
+SELECT 0, model, key, value FROM registered_model_tag WHERE model %s
+UNION ALL SELECT 1, alias.model, alias.alias, CAST(version.version AS TEXT)
+FROM alias JOIN model_version AS version ON version.id = alias.version WHERE alias.model %s ORDER BY 1, 2, 3
 """
+_VERSIONS_SAID = """
+SELECT 0, version, key, value FROM model_version_tag WHERE version %s
+UNION ALL SELECT 1, version, alias, '' FROM alias WHERE version %s ORDER BY 1, 2, 3
+"""
+_ANY, _EACH = "= ANY(?)", "IN (SELECT value FROM json_each(?))"
 _NEWEST = f"""
 {_VERSIONS} JOIN (
-    SELECT model, MAX(version) AS version FROM model_version AS own WHERE own.model IN (%s) GROUP BY own.model, own.stage
+    SELECT model, MAX(version) AS version FROM model_version AS own WHERE own.model %s GROUP BY own.model, own.stage
 ) AS newest ON version.model = newest.model AND version.version = newest.version ORDER BY version.model, version.version
 """  # noqa: S608
 
@@ -86,12 +94,13 @@ def get(conn: Connection, request: wire.Name) -> wire.Model:
 def load(conn: Connection, found: Sequence[Any]) -> list[RegisteredModel]:
     """Whole models, in the order given; a fixed number of queries however many."""
     keys = [each.id for each in found]
-    tags = rows.pairs(conn, registered_model_tag, registered_model_tag.c.model, keys)
+    tags: dict[int, list[Tag]] = {}
     names: dict[int, list[Alias]] = {}
-    for chunk in rows.chunks(keys):
-        query = select(alias.c.model, alias.c.alias, _version.c.version).join(_version, alias.c.version == _version.c.id)
-        for key, name, version in conn.execute(query.where(alias.c.model.in_(chunk)).order_by(alias.c.alias)):
-            names.setdefault(key, []).append(Alias(name, str(version)))
+    for is_alias, key, name, value in _said(conn, _MODELS_SAID, keys):
+        if is_alias:
+            names.setdefault(key, []).append(Alias(name, value))
+        else:
+            tags.setdefault(key, []).append(Tag(name, value))
     last: dict[int, list[ModelVersion]] = {}
     newer = _newest(conn, keys)
     for each, loaded in zip(newer, load_versions(conn, newer), strict=True):
@@ -106,10 +115,18 @@ def load(conn: Connection, found: Sequence[Any]) -> list[RegisteredModel]:
 
 def _newest(conn: Connection, models: Sequence[int]) -> list[VersionRow]:
     """The newest version of each stage of each model, by model and number."""
-    shared = database.shared(conn.engine)
-    query = _NEWEST % ("SELECT unnest(?::bigint[])" if shared else "SELECT value FROM json_each(?)")
-    values = list(models) if shared else msgspec.json.encode(models).decode()
-    return [VersionRow(*each) for each in database.run(conn, query, (values,))]
+    return [VersionRow(*each) for each in _of(conn, _NEWEST, models)] if models else []
+
+
+def _said(conn: Connection, query: str, ids: Sequence[int]) -> Any:
+    return _of(conn, query, ids) if ids else ()
+
+
+def _of(conn: Connection, query: str, ids: Sequence[int]) -> Any:
+    """A query of which every `%s` stands for "is one of these"."""
+    shared, count = database.shared(conn.engine), query.count("%s")
+    value = list(ids) if shared else msgspec.json.encode(ids).decode()
+    return database.run(conn, query % ((_ANY if shared else _EACH,) * count), (value,) * count)
 
 
 def newest(conn: Connection, model: int, stages: list[str] | None = None) -> list[ModelVersion]:
@@ -137,12 +154,14 @@ def version_row(conn: Connection, name: str, version: str, *, lock: bool = False
 
 
 def load_versions(conn: Connection, found: Sequence[Any]) -> list[ModelVersion]:
-    keys = [each.id for each in found]
-    tags = rows.pairs(conn, model_version_tag, model_version_tag.c.version, keys)
+    """Whole versions, in the order given."""
+    tags: dict[int, list[Tag]] = {}
     aliases: dict[int, list[str]] = {}
-    for chunk in rows.chunks(keys):
-        for key, name in conn.execute(select(alias.c.version, alias.c.alias).where(alias.c.version.in_(chunk))):
+    for is_alias, key, name, value in _said(conn, _VERSIONS_SAID, [each.id for each in found]):
+        if is_alias:
             aliases.setdefault(key, []).append(name)
+        else:
+            tags.setdefault(key, []).append(Tag(name, value))
     return [version(each, tags.get(each.id, []), aliases.get(each.id, [])) for each in found]
 
 
@@ -158,8 +177,7 @@ def get_version(conn: Connection, request: wire.VersionKey) -> wire.Version:
 
 def whole(conn: Connection, found: VersionRow) -> ModelVersion:
     """A version with what is said of it."""
-    said = database.run(conn, _SAID, (found.id, found.id)).fetchall()
-    return version(found, [Tag(key, value) for kind, key, value in said if not kind], [name for kind, name, _ in said if kind])
+    return load_versions(conn, [found])[0]
 
 
 def location(conn: Connection, name: str, version: str) -> str:
