@@ -191,11 +191,11 @@ def change_version(conn: Connection, request: wire.UpdateVersion, user: str = ""
     return registry.get_version(conn, wire.VersionKey(request.name, request.version))
 
 
-def remove_version(conn: Connection, request: wire.VersionKey, user: str = "") -> None:
+def remove_version(conn: Connection, request: wire.VersionKey, user: str = "", reason: str = "") -> None:
     found = registry.version_row(conn, request.name, request.version, lock=True)
     conn.execute(delete(_version).where(_version.c.id == found.id))
     touch(conn, found.model)
-    changes.add(conn, "deleted", found.name, str(found.version), user=user, before=found.stage)
+    changes.add(conn, "deleted", found.name, str(found.version), user=user, before=found.stage, reason=reason)
 
 
 def set_version_tag(conn: Connection, request: wire.SetVersionTag, user: str = "") -> None:
