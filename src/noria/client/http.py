@@ -15,9 +15,10 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
-from noria.errors import Conflict, NoriaError, NotFound, Unauthenticated, Unavailable, WrongVersion, from_wire
+from noria import process
+from noria.errors import Conflict, Invalid, NoriaError, NotFound, Unauthenticated, Unavailable, WrongVersion, from_wire
 from noria.wire import artifacts
-from noria.wire.endpoint import OWN, PROTOCOL, PROTOCOL_HEADER, Endpoint, decode, encode
+from noria.wire.endpoint import OWN, PROTOCOL, PROTOCOL_HEADER, USER_HEADER, Endpoint, decode, encode
 
 Q = TypeVar("Q", bound=msgspec.Struct)
 R = TypeVar("R")
@@ -37,6 +38,7 @@ class Server:
         self.url, self.token, self.timeout = url.rstrip("/"), token, timeout
         self._kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._address, self._base = parts.netloc, parts.path.rstrip("/")
+        self._user = quote(process.whoami(), safe="")
         self._connection: http.client.HTTPConnection | None = None
 
     def call(self, endpoint: Endpoint[Q, R], request: Q) -> R:
@@ -100,6 +102,14 @@ class Server:
         with self._request("POST", where, msgspec.json.encode(body), "application/json") as answer:
             return decode(kind, self._body(answer))
 
+    def delete(self, place: str) -> None:
+        """Remove the file or the folder that an artifact URI means; nothing happens if there is none."""
+        path = artifacts.inside(place)
+        if not path:
+            raise Invalid(f"'{place}' is all of the server's artifacts.", "Name a file or a folder.")
+        with self._request("DELETE", f"{artifacts.CONTENT}/{quote(path)}", None, "") as answer:
+            self._body(answer)
+
     def download(self, root: str, path: str, target: Path) -> None:
         """Fetch one artifact file to `target`, written beside and renamed. What breaks off goes on where it stopped, if the file is the same."""
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -160,7 +170,7 @@ class Server:
 
     def _request(self, method: str, path: str, body: Any, kind: str, extra: Mapping[str, str] = {}) -> http.client.HTTPResponse:
         headers = {"Content-Type": kind, **extra} if kind else {**extra}
-        headers[PROTOCOL_HEADER] = str(PROTOCOL)
+        headers |= {PROTOCOL_HEADER: str(PROTOCOL), USER_HEADER: self._user}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         answer = self._send(method, self._base + path, body, headers)

@@ -1,6 +1,6 @@
 """Runs as JSON, kept in memory between searches: a page that is asked for again costs no more than its place in the order.
 
-A body is kept under what its run was when it was read (see changed.py), so nobody has to be told that it is old.
+A body is kept under what its run was when it was read (see run_versions.py), so nobody has to be told that it is old.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, event, exc, 
 
 from noria import mounts
 from noria.errors import Invalid, Unavailable, WrongVersion
-from noria.store import changed
+from noria.store import run_versions
 from noria.store.schema import HEAD, metadata
 
 # Of PostgreSQL's advisory locks, those of ours; the names say what one holds while it has them.
@@ -144,7 +145,7 @@ def _migrate(engine: Engine, name: str) -> None:
         if not tables:
             with connection.begin():
                 metadata.create_all(connection)
-                changed.count(connection)
+                run_versions.count(connection)
                 connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
                 connection.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{HEAD}')")  # noqa: S608 (our own constant)
         elif version != HEAD:
@@ -161,6 +162,42 @@ def _upgrade(connection: Connection, version: str | None, name: str) -> None:
                            "Upgrade with `pip install -U noria`, or use another --home.")  # fmt: skip
     with connection.begin():
         migrations.upgrade(connection)
+
+
+# Short statements straight through the driver: what SQLAlchemy does around one takes several times as long as it does.
+
+
+def run(conn: Connection, text: str, values: Sequence[object] = ()) -> Any:
+    """The driver's cursor of a statement of ours, in the transaction that is open; `?` in its text are the values. Raises what
+    SQLAlchemy would."""
+    raw: Any = conn.connection.driver_connection
+    kinds: Any = conn.dialect.loaded_dbapi
+    try:
+        return raw.execute(_marked(text) if shared(conn.engine) else text, values)
+    except kinds.Error as error:
+        if getattr(raw, "closed", False):
+            conn.invalidate(error)  # The next transaction begins with a new one.
+        raise exc.DBAPIError.instance(text, None, error, kinds.Error) from error
+
+
+@cache
+def _marked(text: str) -> str:
+    return text.replace("?", "%s")
+
+
+@contextmanager
+def undoable(conn: Connection) -> Iterator[None]:
+    """What was done inside is undone if it fails, and nothing else of the transaction; if the database is in trouble, all of it is."""
+    run(conn, "SAVEPOINT one")
+    try:
+        yield
+    except (exc.OperationalError, exc.InternalError):
+        raise
+    except BaseException:
+        run(conn, "ROLLBACK TO SAVEPOINT one")
+        run(conn, "RELEASE SAVEPOINT one")
+        raise
+    run(conn, "RELEASE SAVEPOINT one")
 
 
 # What several processes at one PostgreSQL must not do at once. SQLite has one writer, and needs none of it.

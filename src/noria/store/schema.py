@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy import Text as _Text
 from sqlalchemy.ext.compiler import compiles
 
-HEAD = "0008"
+HEAD = "0009"
 # Both databases compare and order text by code point, and count in 64 bits; SQLite's own name for that is INTEGER.
 Text = _Text().with_variant(_Text(collation="C"), "postgresql")
 Double = Float(53)
@@ -215,11 +215,13 @@ registered_model = Table(
     Column("creation_time", BigInteger, nullable=False),
     Column("last_update_time", BigInteger, nullable=False),
     Column("last_version", Integer, nullable=False),
+    Index("registered_model_by_time", "last_update_time"),
 )  # fmt: skip
 
 registered_model_tag = Table(
     "registered_model_tag", metadata,
     Column("model", ForeignKey("registered_model.id", ondelete="CASCADE"), primary_key=True), _key(), _value(),
+    Index("registered_model_tag_by_key", "key", "model"),
 )  # fmt: skip
 
 model_version = Table(
@@ -238,11 +240,13 @@ model_version = Table(
     Column("last_update_time", BigInteger, nullable=False),
     UniqueConstraint("model", "version"),
     Index("model_version_by_run", "run_id"),
+    Index("model_version_by_stage", "model", "stage", "version"),
 )  # fmt: skip
 
 model_version_tag = Table(
     "model_version_tag", metadata,
     Column("version", ForeignKey("model_version.id", ondelete="CASCADE"), primary_key=True), _key(), _value(),
+    Index("model_version_tag_by_key", "key", "version"),
 )  # fmt: skip
 
 alias = Table(
@@ -250,6 +254,53 @@ alias = Table(
     Column("model", ForeignKey("registered_model.id", ondelete="CASCADE"), primary_key=True),
     Column("alias", Text, primary_key=True),
     Column("version", ForeignKey("model_version.id", ondelete="CASCADE"), nullable=False),
+    Index("alias_by_version", "version"),
+)  # fmt: skip
+
+# What was done to the registry, one row for each change, written with it. A row has the name that its model goes by now.
+registry_change = Table(
+    "registry_change", metadata,
+    Column("id", Serial, primary_key=True),
+    Column("time", BigInteger, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("before", Text, nullable=False),
+    Column("after", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("evidence", LargeBinary, nullable=False),
+    Index("registry_change_by_version", "name", "version", "id"),
+    Index("registry_change_by_name", "name", "id"),
+    sqlite_autoincrement=True,
+)  # fmt: skip
+
+webhook = Table(
+    "webhook", metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("events", Text, nullable=False),
+    Column("secret", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("creation_time", BigInteger, nullable=False),
+    Column("last_update_time", BigInteger, nullable=False),
+)  # fmt: skip
+
+# What webhooks are still to be told, in that order: written with the change that it tells of, and deleted once it is told. `due` is
+# when to try, and whoever is at it moves that on first.
+webhook_delivery = Table(
+    "webhook_delivery", metadata,
+    Column("id", Serial, primary_key=True),
+    Column("webhook", ForeignKey("webhook.id", ondelete="CASCADE"), nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("due", BigInteger, nullable=False),
+    Index("webhook_delivery_by_webhook", "webhook", "id"),
+    sqlite_autoincrement=True,
 )  # fmt: skip
 
 job = Table(

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from noria.cli import keeping
 from noria.cli.group import Group
 from noria.cli.show import json_option
 
@@ -120,3 +121,7 @@ def promote(name: str, version: str, stage: str, held_out: str | None, as_json: 
         show.as_json(verdict)
     click.echo(f"noria: {verdict.sentence}", err=True)
     sys.exit(0 if verdict.passed else 3)
+
+
+for _each in keeping.COMMANDS:
+    command.add_command(_each)
