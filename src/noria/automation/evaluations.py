@@ -164,11 +164,15 @@ def read(server: Server, run_id: str) -> Answered:
             for name in (RECORD, EXAMPLES):
                 server.download(root, f"{FOLDER}/{name}", Path(folder) / name)
         except NotFound:
-            raise NotFound(f"Run {run_id[:8]} has kept no evaluation.", "Evaluate the version again: noria models evaluate.") from None
+            raise NotFound(
+                f"Run {run_id[:8]} has kept no evaluation.", "Evaluate the version again: noria models evaluate."
+            ) from None
         try:
             record = msgspec.json.decode((Path(folder) / RECORD).read_bytes(), type=Evaluation)
         except msgspec.DecodeError as error:
-            raise Invalid(f"The record of evaluation {run_id[:8]} cannot be read ({error}).", "Evaluate the version again.") from None
+            raise Invalid(
+                f"The record of evaluation {run_id[:8]} cannot be read ({error}).", "Evaluate the version again."
+            ) from None
         arrays, digest = _arrays(Path(folder) / EXAMPLES), held_out.digest(Path(folder) / EXAMPLES)
     if digest != record.examples_sha256:
         raise Invalid(f"The examples of evaluation {run_id[:8]} are not those that it kept.", "Evaluate the version again.")
@@ -185,7 +189,11 @@ def _arrays(path: Path) -> dict[str, Any]:
 
 
 def _note(server: Server, version: ModelVersion, found: Answered) -> None:
-    evidence = {**msgspec.to_builtins(found.evaluation), "record_sha256": fingerprint(found.evaluation), "job_id": found.job.id if found.job else ""}
+    evidence = {
+        **msgspec.to_builtins(found.evaluation),
+        "record_sha256": fingerprint(found.evaluation),
+        "job_id": found.job.id if found.job else "",
+    }
     note = registry.Note(version.name, version.version, EVALUATED, whoami(), said(found.evaluation), evidence)
     server.call(registry.NOTE, note)
 

@@ -54,7 +54,9 @@ def copy(server: Server, name: str, version: str, target: Path) -> None:
     except NotFound:
         files = []
     if not files:
-        raise NotFound(f"The files of {name} {version} are gone: there is no model at {location}.", "Register it again from its run.")
+        raise NotFound(
+            f"The files of {name} {version} are gone: there is no model at {location}.", "Register it again from its run."
+        )
     target.mkdir(parents=True)
     for path in files:
         server.download(location, path, target / path)
