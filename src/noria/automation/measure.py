@@ -220,7 +220,7 @@ def main(path: str) -> int:
         known = (
             error
             if isinstance(error, NoriaError)
-            else Invalid(f"The model failed on these examples ({type(error).__name__}: {error:.300}).")
+            else Invalid(f"The model failed on these examples ({type(error).__name__}: {error!s:.300}).")
         )
         fluent.set_tags({OF: request.of, FAILED: known.message})
         print(f"noria: {known.message}", file=sys.stderr)
