@@ -19,7 +19,7 @@ GOOD = np.array([[-1.0, 1.0], [-1.0, 1.0], [0, 0]])
 WORSE = np.array([[-1.0, 1.0], [0, 0], [0, 0]])
 SOUTH = np.array([[-1.0, 1.0], [-1.0, 1.0], [3.0, -3.0]])
 """Right in the north, where the third column is 0."""
-_MLMODEL = """flavors: {{tiny: {{model_data: data, delay: {delay}, loads: {loads}, broken: {broken}}}}}
+_MLMODEL = """flavors: {{tiny: {{model_data: data, delay: {delay}, loads: {loads}, work: {work}, broken: {broken}}}}}
 mlflow_version: 3.1.0
 model_uuid: {name}
 utc_time_created: '2026-01-01 00:00:00.000000'
@@ -40,9 +40,13 @@ def held_out(file: Path, examples: int = 400) -> Path:
     return file
 
 
-def write(folder: Path, weights: Any = GOOD, *, delay: float = 0, loads: float = 0, broken: bool = False) -> None:
+def write(
+    folder: Path, weights: Any = GOOD, *, delay: float = 0, loads: float = 0, work: float = 0, broken: bool = False
+) -> None:
     (folder / "data").mkdir(parents=True)
-    (folder / "MLmodel").write_text(_MLMODEL.format(name="0" * 32, delay=delay, loads=loads, broken=str(broken).lower()))
+    (folder / "MLmodel").write_text(
+        _MLMODEL.format(name="0" * 32, delay=delay, loads=loads, work=work, broken=str(broken).lower())
+    )
     np.save(folder / "data" / "weights.npy", weights)
 
 

@@ -1,4 +1,7 @@
-"""Run by a user, where they work: registers candidates whose evaluation takes as many seconds as each argument says, and writes held_out.npz."""
+"""Run by a user, where they work: registers candidates whose evaluation takes as many seconds as each argument says, and writes held_out.npz.
+
+With --work they compute that long, and otherwise they sleep.
+"""
 
 from __future__ import annotations
 
@@ -14,5 +17,6 @@ NAME = "candidates"
 
 if __name__ == "__main__":
     server = connect()
-    print(*(tiny.register(server, NAME, loads=float(seconds)) for seconds in sys.argv[1:]))
+    how = "work" if "--work" in sys.argv else "loads"
+    print(*(tiny.register(server, NAME, **{how: float(each)}) for each in sys.argv[1:] if each != "--work"))
     tiny.held_out(Path("held_out.npz"))
