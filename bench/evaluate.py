@@ -2,7 +2,8 @@
 
     python bench/evaluate.py --on local,slurm --rounds 5 --work 8
 
-Each candidate's evaluation computes for about `--work` seconds on one core. In each round the candidates are evaluated alone, one after the
+Each candidate's evaluation computes for about `--work` seconds on one core, or waits for as long with `--waits`, as for a GPU of its own: that shows
+what Noria adds, whatever else the machine does. In each round the candidates are evaluated alone, one after the
 other, and then both by one command. The Slurm is a real one in namespaces of this machine, which takes root; its nodes share the cores of
 the machine, so that two candidates need two of them that nobody else uses.
 """
@@ -39,8 +40,8 @@ def evaluated(cluster: Cluster, *versions: str) -> float:
     return time.perf_counter() - begun
 
 
-def measured(cluster: Cluster, rounds: int, work: float) -> list[dict[str, Any]]:
-    arguments = ("--work", str(work), str(work * 0.9))
+def measured(cluster: Cluster, rounds: int, work: float, waits: bool) -> list[dict[str, Any]]:
+    arguments = (*([] if waits else ["--work"]), str(work), str(work * 0.9))
     first, second = cluster.run(sys.executable, str(CANDIDATES), *arguments, **ENV).stdout.split()
     evaluated(cluster, first)  # What is read for the first time is read from the disk.
     found = []
@@ -58,12 +59,13 @@ def main() -> int:
     parser.add_argument("--on", default="local,slurm")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--work", type=float, default=8.0, help="seconds of one core that an evaluation computes for")
+    parser.add_argument("--waits", action="store_true", help="they wait instead")
     parser.add_argument("--json", type=Path, help="write each round there")
     given = parser.parse_args()
     results: list[dict[str, Any]] = []
     for on in given.on.split(","):
         with place(on, False) as cluster:
-            results += measured(cluster, given.rounds, given.work)
+            results += measured(cluster, given.rounds, given.work, given.waits)
     if given.json:
         given.json.write_text(json.dumps(results, indent=1))
     print(f"{'on':8}{'alone, s':>10}{'both, s':>10}{'times the slower one':>22}   goal below {GOAL}, {os.cpu_count()} cores")

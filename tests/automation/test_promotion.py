@@ -227,14 +227,28 @@ def test_held_out_files_that_are_none(ask: Ask, model: Registered, tmp_path: Pat
         assert done.returncode == 1 and says in done.stderr and done.stderr.count("\n") == 1, done.stderr
 
 
+def test_each_condition_has_its_examples(ask: Ask, model: Registered, data: Path, tmp_path: Path) -> None:
+    version = model.version(tiny.SOUTH)
+    with np.load(data) as arrays:
+        north = arrays["site"] == "north"
+        np.savez(tmp_path / "north.npz", x=arrays["x"][north], y=arrays["y"][north])
+    file = tmp_path / "two.toml"
+    rule = '[[conditions]]\nname = "at_least"\nmetric = "accuracy"\nthreshold = 0.99\nheld_out = "{}"\n'
+    file.write_text('held_out = { all = "held_out.npz", north = "north.npz" }\n' + rule.format("north") + rule.format("all"))
+    done = ask("models", "promote", model.name, version, "--gate", str(file), "--json", check=False)
+    assert [each["verdict"]["passed"] for each in said(done)["conditions"]] == [True, False]
+
+
 def test_a_model_that_fails_says_so(ask: Ask, model: Registered, data: Path) -> None:
-    broken = model.version(np.ones((5, 2)))
-    done = ask("models", "evaluate", model.name, broken, "--held-out", str(data), check=False)
+    """And what stood beside it is evaluated all the same."""
+    broken, sound = model.version(np.ones((5, 2))), model.version()
+    done = ask("models", "evaluate", model.name, broken, sound, "--held-out", str(data), check=False)
     assert done.returncode == 1
     assert (
         f"{model.name} {broken} could not be evaluated: The model failed on these examples (ValueError: matmul"
         in done.stderr.splitlines()[-1]
     )
+    assert [each.version for each in model.history(action="evaluated")] == [sound]
 
 
 def test_somebody_who_is_faster_is_judged_against(model: Registered, data: Path) -> None:

@@ -36,6 +36,9 @@ from noria.wire import jobs, registry, runs
 EXPERIMENT = "Evaluations"
 EVALUATED = "evaluated"
 _TICK = 0.1
+_LATE = 30.0
+_FILES = 2000
+"""A model of more files is known to the log by its digest alone."""
 _STALE = 7 * 86_400
 _HIDDEN = "rows"
 _SLICE = "slice "
@@ -65,7 +68,7 @@ def evaluate(server: Server, versions: Sequence[ModelVersion], path: Path, how: 
     """What each version comes to on a held-out file, in the order of the versions; what is not known yet is found out by jobs, all at once.
 
     anew: evaluate those too whose evaluation is known. Raises NotFound for a file or a model that is gone, Invalid if a model fails on these
-    examples; what other jobs were still at is cancelled then.
+    examples; the others are evaluated all the same.
     """
     path = path.absolute()
     digest = held_out.load(path).digest  # Read here, so that a bad file costs no job.
@@ -77,8 +80,12 @@ def evaluate(server: Server, versions: Sequence[ModelVersion], path: Path, how: 
         missing = [index for index, found in enumerate(known) if found is None]
         made = _run(server, [(versions[index], folders[index]) for index in missing], path, how)
         for index, found in zip(missing, made, strict=True):
-            known[index] = found
-            _note(server, versions[index], found)
+            if isinstance(found, Answered):
+                known[index] = found
+                _note(server, versions[index], found)
+    failed = [found for found in made if isinstance(found, Invalid)]
+    if failed:  # Only now: what the others came to is known, and is not found out again.
+        raise failed[0]
     return [found for found in known if found is not None]
 
 
@@ -107,16 +114,20 @@ def rerun(server: Server, version: ModelVersion, path: Path, how: How, look: Cal
     with _folders(how, 1) as (folder,):
         copy(server, version.name, version.version, folder / "model")
         look(folder / "model")
-        return _run(server, [(version, folder)], path.absolute(), how)[0]
+        (found,) = _run(server, [(version, folder)], path.absolute(), how)
+    if isinstance(found, Invalid):
+        raise found
+    return found
 
 
-def _run(server: Server, wanted: Sequence[tuple[ModelVersion, Path]], path: Path, how: How) -> list[Answered]:
+def _run(server: Server, wanted: Sequence[tuple[ModelVersion, Path]], path: Path, how: How) -> list[Answered | Invalid]:
+    """What each came to, or why it could not be evaluated. If waiting is given up, so are the jobs."""
     submitted: list[Job] = []
     try:
         for version, folder in wanted:
             submitted.append(_submit(server, version, folder, path, how))
             how.tell(f"evaluating {version.name} {version.version} in job {submitted[-1].id[:8]}")
-        ended = [_wait(server, job) for job in submitted]
+        ended = [_wait(server, job, how) for job in submitted]
         return [_result(server, job, version) for job, (version, _) in zip(ended, wanted, strict=True)]
     except BaseException:
         for job in submitted:
@@ -133,8 +144,12 @@ def _submit(server: Server, version: ModelVersion, folder: Path, path: Path, how
     return server.call(jobs.SUBMIT, jobs.Submit(replace(spec, name=name, experiment=EXPERIMENT), whoami())).job
 
 
-def _wait(server: Server, job: Job) -> Job:
+def _wait(server: Server, job: Job, how: How) -> Job:
+    late = time.monotonic() + _LATE
     while job.state not in ENDED:
+        if job.state in ("QUEUED", "SUBMITTED") and time.monotonic() > late:
+            how.tell(f"job {job.id[:8]} still waits; `noria why {job.id[:8]}` says why")
+            late = float("inf")
         time.sleep(_TICK)
         job = server.call(jobs.GET, jobs.Key(job.id)).job
     return job
@@ -148,11 +163,13 @@ def _cancel(server: Server, job: Job) -> None:
         pass
 
 
-def _result(server: Server, job: Job, version: ModelVersion) -> Answered:
+def _result(server: Server, job: Job, version: ModelVersion) -> Answered | Invalid:
     if job.state != "COMPLETED":
         tags = {tag.key: tag.value for tag in server.call(runs.GET, runs.Get(job.run_id)).run.data.tags}
         why = tags.get(FAILED) or f"the job ended as {job.state.lower()}{f' ({job.reason})' if job.reason else ''}"
-        raise Invalid(f"{version.name} {version.version} could not be evaluated: {why}", f"`noria logs {job.id[:8]}` shows more.")
+        return Invalid(
+            f"{version.name} {version.version} could not be evaluated: {why}", f"`noria logs {job.id[:8]}` shows more."
+        )
     return replace(read(server, job.run_id), job=job)
 
 
