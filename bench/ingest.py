@@ -102,10 +102,10 @@ def _share(ours: Sequence[Figures], limit: Sequence[Figures]) -> str:
     return f"{median(each['speed'] for each in limit):,.0f}/s, of which Noria has {share:.0%}"
 
 
-def bare(place: Place, base: str, rows: int, seconds: float) -> float:
+def bare(place: Place, base: str, rows: int, seconds: float, size: int = 24 * KEYS) -> float:
     """Rows a second of a loop that commits so many at once: what the disk and the database allow."""
     names = "\n".join(f"metric_{i}" for i in range(KEYS))
-    group = [(1, names, random.randbytes(24 * KEYS)) for _ in range(rows)]
+    group = [(1, names, random.randbytes(size)) for _ in range(rows)]
     with _sqlite(place.home()) if base == SQLITE else _psycopg(place) as commit:
         done, start = 0, time.perf_counter()
         while time.perf_counter() - start < seconds:

@@ -131,7 +131,7 @@ class Work:
         self.failed += not ok
 
 
-async def _drive(work: Work, url: str, connections: int, seconds: float) -> None:
+async def drive(work: Work, url: str, connections: int, seconds: float) -> None:
     host, _, port = url.removeprefix("http://").partition(":")
     loop = asyncio.get_running_loop()
     for _ in range(connections):
@@ -146,7 +146,7 @@ def main() -> None:
     url, connections, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
     work = Work(url, os.environ["RUNS"].split(), int(os.environ["SIZE"]), os.environ["TOKEN"])
     start = time.perf_counter()
-    uvloop.run(_drive(work, url, connections, seconds))
+    uvloop.run(drive(work, url, connections, seconds))
     single = quantiles(work.took, n=100) if len(work.took) > 1 else [0.0] * 99
     print(json.dumps({"answers": len(work.took), "seconds": time.perf_counter() - start, "p50": single[49], "p99": single[98],
                       "failed": work.failed}))  # fmt: skip

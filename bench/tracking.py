@@ -16,7 +16,7 @@ from load import generator
 from peers import RESULTS, Place, environment, has_mlflow, keep, machine, postgresql, say
 from table import Row, markdown, plain
 
-NAMES = ["ingest", "search", "history", "artifacts", "scale"]
+NAMES = ["ingest", "search", "history", "artifacts", "scale", "registry"]
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import msgspec
 
 from noria import process
-from noria.errors import Conflict, NoriaError, NotFound, Unauthenticated, Unavailable, WrongVersion, from_wire
+from noria.errors import Conflict, Invalid, NoriaError, NotFound, Unauthenticated, Unavailable, WrongVersion, from_wire
 from noria.wire import artifacts
 from noria.wire.endpoint import OWN, PROTOCOL, PROTOCOL_HEADER, USER_HEADER, Endpoint, decode, encode
 
@@ -101,6 +101,14 @@ class Server:
         where = f"{artifacts.MULTIPART}/{verb}/{quote(folder)}"
         with self._request("POST", where, msgspec.json.encode(body), "application/json") as answer:
             return decode(kind, self._body(answer))
+
+    def delete(self, place: str) -> None:
+        """Remove the file or the folder that an artifact URI means; nothing happens if there is none."""
+        path = artifacts.inside(place)
+        if not path:
+            raise Invalid(f"'{place}' is all of the server's artifacts.", "Name a file or a folder.")
+        with self._request("DELETE", f"{artifacts.CONTENT}/{quote(path)}", None, "") as answer:
+            self._body(answer)
 
     def download(self, root: str, path: str, target: Path) -> None:
         """Fetch one artifact file to `target`, written beside and renamed. What breaks off goes on where it stopped, if the file is the same."""

@@ -17,6 +17,7 @@ from noria.door import JOB
 from noria.errors import Invalid, NoriaError, TooLarge
 from noria.server import load
 from noria.server.live import Hub
+from noria.server.webhooks import Teller
 from noria.store.artifacts import Artifacts
 from noria.store.metrics import Append
 from noria.store.store import Connection, Store
@@ -39,7 +40,7 @@ class Beside(Protocol):
 
 
 class State(Struct, frozen=True):
-    """What every handler may use; `agent` is None where no agent runs in this process."""
+    """What every handler may use; `agent` is None where no agent runs in this process, and `teller` where webhooks are left to others."""
 
     store: Store
     artifacts: Artifacts
@@ -47,6 +48,7 @@ class State(Struct, frozen=True):
     readers: ThreadPoolExecutor
     waiters: ThreadPoolExecutor
     agent: Beside | None = None
+    teller: Teller | None = None
 
 
 class Route(Struct, frozen=True):
@@ -107,6 +109,8 @@ def handler(route: Route, state: State) -> Callable[[Request], Awaitable[Respons
                 await state.store.write(lambda conn: follow(conn, job_id, result), loop.create_future())
         if route.tell is not None:
             route.tell(state.hub, query, result)
+        if route.signed and state.teller is not None:
+            state.teller.wake()
         if route.makes_work and state.agent is not None:
             state.agent.wake()
         return answer(route.endpoint, route.reply(result) if route.reply else result)

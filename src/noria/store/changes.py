@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from noria.errors import Invalid, NotFound
-from noria.store import page
+from noria.store import database, page
 from noria.store.experiments import now
 from noria.store.schema import registered_model, registry_change
 from noria.types import Change
@@ -20,8 +20,10 @@ _SHOWN = 1000
 """Characters of a text that its change shows."""
 _ACTION, _USER, _REASON, _EVIDENCE = 64, 256, 8000, 1 << 20
 _MOST = 1000
-_COLUMNS = ("time", "action", "name", "version", "user", "before", "after", "reason", "evidence")
-_INSERT = insert(_own).values({name: bindparam(name) for name in _COLUMNS}).returning(*_own.c)
+_INSERT = """
+INSERT INTO registry_change (time, action, name, version, "user", before, after, reason, evidence)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id
+"""
 
 
 def add(
@@ -44,11 +46,10 @@ def add(
         raise Invalid(
             f"The evidence has {len(body)} bytes, and the log takes {_EVIDENCE}.", "Keep it as an artifact, and name that."
         )
-    values = {
-        "time": now(), "action": action, "name": name, "version": version, "user": user[:_USER], "before": _shown(before),
-        "after": _shown(after), "reason": reason, "evidence": body,
-    }  # fmt: skip
-    return change(conn.execute(_INSERT, values).one())
+    time, user, before, after = now(), user[:_USER], _shown(before), _shown(after)
+    values = (time, action, name, version, user, before, after, reason, body)
+    key = database.run(conn, _INSERT, values).fetchone()[0]
+    return Change(key, time, action, name, version, user, before, after, reason, dict(evidence))
 
 
 def _fits(what: str, text: str, most: int) -> None:

@@ -8,21 +8,28 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, insert, select, update
+from sqlalchemy import Connection, Table, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from noria.errors import AlreadyExists, Invalid
-from noria.store import changes, logged_models, registry, rows, runs, sources
+from noria.store import changes, database, logged_models, registry, rows, runs, sources, webhooks
 from noria.store.experiments import now
 from noria.store.schema import alias, model_version, model_version_tag, registered_model, registered_model_tag
 from noria.store.sources import PROMPT_TAG
-from noria.types import Tag
+from noria.types import RegisteredModel, Tag
 from noria.wire import limits
 from noria.wire import registry as wire
 from noria.wire.fit import missing
 
 _model, _version = registered_model, model_version
 _USER_TAG = "mlflow.user"
+_NEXT = (
+    "UPDATE registered_model SET last_version = last_version + 1, last_update_time = ? WHERE name = ? RETURNING id, last_version"
+)
+# Made of the names of our own columns alone.
+_INSERT_VERSION = f"""
+INSERT INTO model_version ({", ".join(registry.VersionRow._fields[1:-1])}) VALUES ({", ".join("?" * 11)}) RETURNING id
+"""  # noqa: S608
 
 
 def create(conn: Connection, request: wire.CreateModel, user: str = "") -> wire.Model:
@@ -38,9 +45,11 @@ def create(conn: Connection, request: wire.CreateModel, user: str = "") -> wire.
         "last_version": 0,
     }
     key = rows.add(conn, _model, values)
-    rows.upsert(conn, registered_model_tag, [{"model": key, **each} for each in _values(tags)])
+    rows.insert(conn, registered_model_tag, ("model", "key", "value"), [(key, *pair) for pair in _values_of(tags).items()])
     changes.add(conn, "created", name, user=user or _values_of(tags).get(_USER_TAG, ""))
-    return registry.get(conn, wire.Name(name))
+    webhooks.tell(conn, "registered_model", "created", name, lambda: {
+        "name": name, "tags": _values_of(tags), "description": request.description})  # fmt: skip
+    return wire.Model(RegisteredModel(name, time, time, request.description, [], _sorted(tags)))
 
 
 def _taken(conn: Connection, name: str, key: int, tags: list[Tag]) -> AlreadyExists:
@@ -65,13 +74,16 @@ def _values_of(tags: list[Tag]) -> dict[str, str]:
     return {each.key: each.value for each in tags}
 
 
-def _values(tags: list[Tag]) -> list[dict[str, str]]:
-    return [{"key": key, "value": value} for key, value in _values_of(tags).items()]
+def _sorted(tags: list[Tag]) -> list[Tag]:
+    return [Tag(key, value) for key, value in sorted(_values_of(tags).items())]
 
 
 def touch(conn: Connection, model: int, **values: Any) -> None:
     """Note that something of a model was changed just now."""
-    conn.execute(update(_model).where(_model.c.id == model).values(last_update_time=now(), **values))
+    if values:
+        conn.execute(update(_model).where(_model.c.id == model).values(last_update_time=now(), **values))
+    else:
+        database.run(conn, "UPDATE registered_model SET last_update_time = ? WHERE id = ?", (now(), model))
 
 
 def rename(conn: Connection, request: wire.Rename, user: str = "") -> wire.Model:
@@ -108,6 +120,8 @@ def set_tag(conn: Connection, request: wire.SetModelTag, user: str = "") -> None
     tag, key = _tag(request.key, request.value), registry.row(conn, request.name, lock=True).id
     before = _put(conn, registered_model_tag, {"model": key}, tag)
     changes.add(conn, "tag", request.name, user=user, before=before, after=tag.value, evidence={"key": tag.key})
+    told = {"name": request.name, "key": tag.key, "value": tag.value}
+    webhooks.tell(conn, "registered_model_tag", "set", request.name, lambda: told)
 
 
 def _put(conn: Connection, table: Table, owner: dict[str, int], tag: Tag) -> str:
@@ -125,28 +139,37 @@ def delete_tag(conn: Connection, request: wire.ModelTag, user: str = "") -> None
     before = conn.execute(delete(own).where(*owned).returning(own.c.value)).scalar()
     if before is not None:
         changes.add(conn, "tag", request.name, user=user, before=before, evidence={"key": key, "deleted": True})
+    webhooks.tell(conn, "registered_model_tag", "deleted", request.name, lambda: {"name": request.name, "key": key})
 
 
 def create_version(conn: Connection, request: wire.CreateVersion, user: str = "") -> wire.Version:
     limits.model_name(request.name)
     tags = [_tag(each.key, each.value) for each in request.tags]
     source = sources.prompt(request.source) if _is_prompt(tags) else _source(conn, request)
-    owner = registry.row(conn, request.name, lock=True)
-    number, run_id = owner.last_version + 1, source.run_id or request.run_id
+    run_id, time = source.run_id or request.run_id, now()
     user = user or _values_of(tags).get(_USER_TAG, "") or runs.user(conn, run_id)
-    values = {
-        "model": owner.id, "version": number, "stage": "None", "source": source.uri, "location": source.location,
-        "run_id": run_id, "description": request.description, "user_id": user, "run_link": request.run_link,
-        "creation_time": now(), "last_update_time": now(),
-    }  # fmt: skip
-    key = conn.execute(insert(_version).values(values).returning(_version.c.id)).scalar_one()
-    touch(conn, owner.id, last_version=number)
-    rows.upsert(conn, model_version_tag, [{"version": key, **each} for each in _values(tags)])
+    model, number = _next(conn, request.name, time)
+    values = (
+        model, number, "None", source.uri, source.location, run_id, request.description, user, request.run_link, time, time,
+    )  # fmt: skip
+    (key,) = database.run(conn, _INSERT_VERSION, values).fetchone()
+    rows.insert(conn, model_version_tag, ("version", "key", "value"), [(key, *pair) for pair in _values_of(tags).items()])
     evidence = {"source": source.uri, **({"run_id": run_id} if run_id else {})}
     changes.add(conn, "created", request.name, str(number), user=user, after="None", evidence=evidence)
     if source.model_id:
         logged_models.register(conn, source.model_id, request.name, number)
-    return registry.get_version(conn, wire.VersionKey(request.name, str(number)))
+    webhooks.tell(conn, "model_version", "created", request.name, lambda: {
+        "name": request.name, "version": str(number), "source": source.uri, "run_id": run_id or None, "tags": _values_of(tags),
+        "description": request.description or None})  # fmt: skip
+    return wire.Version(registry.version(registry.VersionRow(key, *values, request.name), _sorted(tags), []))
+
+
+def _next(conn: Connection, name: str, time: int) -> tuple[int, int]:
+    """The model's id and the number of its next version; its row is locked from here on."""
+    found = database.run(conn, _NEXT, (time, name)).fetchone()
+    if found is None:
+        registry.row(conn, name)  # It says that there is none.
+    return found  # type: ignore[no-any-return]
 
 
 def _source(conn: Connection, request: wire.CreateVersion) -> sources.Source:
@@ -168,17 +191,19 @@ def change_version(conn: Connection, request: wire.UpdateVersion, user: str = ""
     return registry.get_version(conn, wire.VersionKey(request.name, request.version))
 
 
-def remove_version(conn: Connection, request: wire.VersionKey, user: str = "") -> None:
+def remove_version(conn: Connection, request: wire.VersionKey, user: str = "", reason: str = "") -> None:
     found = registry.version_row(conn, request.name, request.version, lock=True)
     conn.execute(delete(_version).where(_version.c.id == found.id))
     touch(conn, found.model)
-    changes.add(conn, "deleted", found.name, str(found.version), user=user, before=found.stage)
+    changes.add(conn, "deleted", found.name, str(found.version), user=user, before=found.stage, reason=reason)
 
 
 def set_version_tag(conn: Connection, request: wire.SetVersionTag, user: str = "") -> None:
     tag, found = _tag(request.key, request.value), registry.version_row(conn, request.name, request.version, lock=True)
     before, evidence = _put(conn, model_version_tag, {"version": found.id}, tag), {"key": tag.key}
     changes.add(conn, "tag", found.name, str(found.version), user=user, before=before, after=tag.value, evidence=evidence)
+    told = {"name": found.name, "version": str(found.version), "key": tag.key, "value": tag.value}
+    webhooks.tell(conn, "model_version_tag", "set", found.name, lambda: told)
 
 
 def delete_version_tag(conn: Connection, request: wire.VersionTag, user: str = "") -> None:
@@ -188,6 +213,8 @@ def delete_version_tag(conn: Connection, request: wire.VersionTag, user: str = "
     if before is not None:
         evidence = {"key": key, "deleted": True}
         changes.add(conn, "tag", found.name, str(found.version), user=user, before=before, evidence=evidence)
+    told = {"name": found.name, "version": str(found.version), "key": key}
+    webhooks.tell(conn, "model_version_tag", "deleted", found.name, lambda: told)
 
 
 def set_alias(conn: Connection, request: wire.SetAlias, user: str = "") -> None:
@@ -200,6 +227,8 @@ def set_alias(conn: Connection, request: wire.SetAlias, user: str = "") -> None:
     before, number = _aliased(conn, found.model, request.alias), str(found.version)
     rows.upsert(conn, alias, [{"model": found.model, "alias": request.alias, "version": found.id}])
     changes.add(conn, "alias", found.name, number, user=user, before=before, after=number, evidence={"alias": request.alias})
+    told = {"name": found.name, "alias": request.alias, "version": number}
+    webhooks.tell(conn, "model_version_alias", "created", found.name, lambda: told)
 
 
 def _aliased(conn: Connection, model: int, name: str) -> str:
@@ -216,3 +245,4 @@ def delete_alias(conn: Connection, request: wire.AliasName, user: str = "") -> N
     conn.execute(delete(alias).where(alias.c.model == key, alias.c.alias == request.alias))
     if before:
         changes.add(conn, "alias", request.name, before, user=user, before=before, evidence={"alias": request.alias})
+    webhooks.tell(conn, "model_version_alias", "deleted", request.name, lambda: {"name": request.name, "alias": request.alias})

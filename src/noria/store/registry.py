@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, func, select
+import msgspec
+from sqlalchemy import Connection, select
 
 from noria.errors import Invalid, NotFound
-from noria.store import rows, sources
-from noria.store.schema import alias, model_version, model_version_tag, registered_model, registered_model_tag
-from noria.types import Alias, ModelVersion, RegisteredModel
+from noria.store import database, sources
+from noria.store.schema import alias, model_version, registered_model
+from noria.types import Alias, ModelVersion, RegisteredModel, Tag
 from noria.wire import limits
 from noria.wire import registry as wire
 from noria.wire.stages import stage_of
@@ -19,80 +21,163 @@ _model, _version = registered_model, model_version
 _MODELS = "`noria models list` shows the models there are."
 
 
-def row(conn: Connection, name: str, *, lock: bool = False) -> Row[Any]:
+class ModelRow(NamedTuple):
+    id: int
+    name: str
+    description: str
+    creation_time: int
+    last_update_time: int
+    last_version: int
+
+
+class VersionRow(NamedTuple):
+    """`name` is its model's."""
+
+    id: int
+    model: int
+    version: int
+    stage: str
+    source: str
+    location: str
+    run_id: str
+    description: str
+    user_id: str
+    run_link: str
+    creation_time: int
+    last_update_time: int
+    name: str
+
+
+# Made of the names of our own columns alone.
+_MODEL_ROW = f"SELECT {', '.join(ModelRow._fields)} FROM registered_model WHERE name = ?"  # noqa: S608
+_VERSIONS = f"""
+SELECT {", ".join(f"version.{name}" for name in VersionRow._fields[:-1])}, model.name
+FROM model_version AS version JOIN registered_model AS model ON version.model = model.id
+"""  # noqa: S608
+_VERSION_ROW = f"{_VERSIONS} WHERE model.name = ? AND version.version = ?"
+# Tags and aliases of those that `%s` says, in one statement: each way to PostgreSQL and back costs more than what is asked there.
+_MODELS_SAID = """
+SELECT 0, model, key, value FROM registered_model_tag WHERE model %s
+UNION ALL SELECT 1, alias.model, alias.alias, CAST(version.version AS TEXT)
+FROM alias JOIN model_version AS version ON version.id = alias.version WHERE alias.model %s ORDER BY 1, 2, 3
+"""
+_VERSIONS_SAID = """
+SELECT 0, version, key, value FROM model_version_tag WHERE version %s
+UNION ALL SELECT 1, version, alias, '' FROM alias WHERE version %s ORDER BY 1, 2, 3
+"""
+_ANY, _EACH = "= ANY(?)", "IN (SELECT value FROM json_each(?))"
+_NEWEST = f"""
+{_VERSIONS} JOIN (
+    SELECT model, MAX(version) AS version FROM model_version AS own WHERE own.model %s GROUP BY own.model, own.stage
+) AS newest ON version.model = newest.model AND version.version = newest.version ORDER BY version.model, version.version
+"""  # noqa: S608
+
+
+def row(conn: Connection, name: str, *, lock: bool = False) -> ModelRow:
     """lock: for somebody who will change it, or what belongs to it; it stays as it is until the end of the transaction."""
     limits.model_name(name)
-    query = select(_model).where(_model.c.name == name)
-    found = conn.execute(query.with_for_update() if lock else query).first()
+    found = database.run(conn, _locking(conn, _MODEL_ROW, "") if lock else _MODEL_ROW, (name,)).fetchone()
     if found is None:
         raise NotFound(f"Registered Model with name={name[:256]} not found", _MODELS)
-    return found
+    return ModelRow(*found)
+
+
+def _locking(conn: Connection, query: str, of: str) -> str:
+    """SQLite has one writer, and no rows to lock."""
+    return f"{query} FOR UPDATE {of}" if database.shared(conn.engine) else query
 
 
 def get(conn: Connection, request: wire.Name) -> wire.Model:
     return wire.Model(load(conn, [row(conn, request.name)])[0])
 
 
-def load(conn: Connection, found: list[Row[Any]]) -> list[RegisteredModel]:
+def load(conn: Connection, found: Sequence[Any]) -> list[RegisteredModel]:
+    """Whole models, in the order given; a fixed number of queries however many."""
     keys = [each.id for each in found]
-    tags = rows.pairs(conn, registered_model_tag, registered_model_tag.c.model, keys)
+    tags: dict[int, list[Tag]] = {}
     names: dict[int, list[Alias]] = {}
-    for chunk in rows.chunks(keys):
-        query = select(alias.c.model, alias.c.alias, _version.c.version).join(_version, alias.c.version == _version.c.id)
-        for key, name, version in conn.execute(query.where(alias.c.model.in_(chunk)).order_by(alias.c.alias)):
-            names.setdefault(key, []).append(Alias(name, str(version)))
+    for is_alias, key, name, value in _said(conn, _MODELS_SAID, keys):
+        if is_alias:
+            names.setdefault(key, []).append(Alias(name, value))
+        else:
+            tags.setdefault(key, []).append(Tag(name, value))
+    last: dict[int, list[ModelVersion]] = {}
+    newer = _newest(conn, keys)
+    for each, loaded in zip(newer, load_versions(conn, newer), strict=True):
+        last.setdefault(each.model, []).append(loaded)
     return [
         RegisteredModel(
-            each.name, each.creation_time, each.last_update_time, each.description, newest(conn, each.id), tags.get(each.id, []),
+            each.name, each.creation_time, each.last_update_time, each.description, last.get(each.id, []), tags.get(each.id, []),
             names.get(each.id, []))
         for each in found
     ]  # fmt: skip
 
 
+def _newest(conn: Connection, models: Sequence[int]) -> list[VersionRow]:
+    """The newest version of each stage of each model, by model and number."""
+    return [VersionRow(*each) for each in _of(conn, _NEWEST, models)] if models else []
+
+
+def _said(conn: Connection, query: str, ids: Sequence[int]) -> Any:
+    return _of(conn, query, ids) if ids else ()
+
+
+def _of(conn: Connection, query: str, ids: Sequence[int]) -> Any:
+    """A query of which every `%s` stands for "is one of these"."""
+    shared, count = database.shared(conn.engine), query.count("%s")
+    value = list(ids) if shared else msgspec.json.encode(ids).decode()
+    return database.run(conn, query % ((_ANY if shared else _EACH,) * count), (value,) * count)
+
+
 def newest(conn: Connection, model: int, stages: list[str] | None = None) -> list[ModelVersion]:
     """The newest version of each stage."""
-    numbers = select(func.max(_version.c.version)).where(_version.c.model == model).group_by(_version.c.stage)
-    if stages:
-        numbers = numbers.where(_version.c.stage.in_([stage_of(each) for each in stages]))
-    query = versions().where(_version.c.model == model, _version.c.version.in_(numbers)).order_by(_version.c.version)
-    return load_versions(conn, list(conn.execute(query)))
+    wanted = {stage_of(each) for each in stages or ()}
+    return load_versions(conn, [each for each in _newest(conn, [model]) if not wanted or each.stage in wanted])
 
 
 def versions() -> Any:
     return select(_version, _model.c.name).join(_model, _version.c.model == _model.c.id)
 
 
-def version_row(conn: Connection, name: str, version: str, *, lock: bool = False) -> Row[Any]:
+def version_row(conn: Connection, name: str, version: str, *, lock: bool = False) -> VersionRow:
     """lock: the model's row, as `row` does."""
     limits.model_name(name)
     if not re.fullmatch(r"\d{1,18}", version):
         raise Invalid(f"Parameter 'version' must be an integer, got '{version[:40]}'.")
-    query = versions().where(_model.c.name == name, _version.c.version == int(version))
-    found = conn.execute(query.with_for_update(of=_model) if lock else query).first()
+    query = _locking(conn, _VERSION_ROW, "OF model") if lock else _VERSION_ROW
+    found = database.run(conn, query, (name, int(version))).fetchone()
     if found is None:
         known = conn.execute(select(_model.c.id).where(_model.c.name == name)).first() is not None
         cure = f"`noria models show {name}` lists its versions." if known else _MODELS
         raise NotFound(f"Model Version (name={name}, version={version}) not found", cure)
-    return found
+    return VersionRow(*found)
 
 
-def load_versions(conn: Connection, found: list[Row[Any]]) -> list[ModelVersion]:
-    keys = [each.id for each in found]
-    tags = rows.pairs(conn, model_version_tag, model_version_tag.c.version, keys)
+def load_versions(conn: Connection, found: Sequence[Any]) -> list[ModelVersion]:
+    """Whole versions, in the order given."""
+    tags: dict[int, list[Tag]] = {}
     aliases: dict[int, list[str]] = {}
-    for chunk in rows.chunks(keys):
-        for key, name in conn.execute(select(alias.c.version, alias.c.alias).where(alias.c.version.in_(chunk))):
+    for is_alias, key, name, value in _said(conn, _VERSIONS_SAID, [each.id for each in found]):
+        if is_alias:
             aliases.setdefault(key, []).append(name)
-    return [
-        ModelVersion(
-            each.name, str(each.version), each.creation_time, each.last_update_time, each.stage, each.source, "READY", each.run_id,
-            each.description, each.user_id, each.run_link, tags.get(each.id, []), aliases.get(each.id, []))
-        for each in found
-    ]  # fmt: skip
+        else:
+            tags.setdefault(key, []).append(Tag(name, value))
+    return [version(each, tags.get(each.id, []), aliases.get(each.id, [])) for each in found]
+
+
+def version(each: Any, tags: list[Tag], aliases: list[str]) -> ModelVersion:
+    return ModelVersion(
+        each.name, str(each.version), each.creation_time, each.last_update_time, each.stage, each.source, "READY", each.run_id,
+        each.description, each.user_id, each.run_link, tags, aliases)  # fmt: skip
 
 
 def get_version(conn: Connection, request: wire.VersionKey) -> wire.Version:
-    return wire.Version(load_versions(conn, [version_row(conn, request.name, request.version)])[0])
+    return wire.Version(whole(conn, version_row(conn, request.name, request.version)))
+
+
+def whole(conn: Connection, found: VersionRow) -> ModelVersion:
+    """A version with what is said of it."""
+    return load_versions(conn, [found])[0]
 
 
 def location(conn: Connection, name: str, version: str) -> str:
@@ -100,7 +185,7 @@ def location(conn: Connection, name: str, version: str) -> str:
     return str(version_row(conn, name, version).location)
 
 
-def placed(conn: Connection, place: sources.Place) -> Row[Any]:
+def placed(conn: Connection, place: sources.Place) -> VersionRow:
     """The version that a URI names by its number, its alias, its stage, or as the latest."""
     if place.which.isdigit():
         return version_row(conn, place.name, place.which)

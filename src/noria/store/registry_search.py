@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
 
 from noria.store import fields, filters, page
 from noria.store.fields import Field, Fields
@@ -27,22 +27,29 @@ _ATTRIBUTES = {
 ORDERS = filters.Names(texts=("name",), numbers=("last_updated_timestamp",), aliases=NAMES.aliases)
 """MLflow orders models by these alone, and its clients expect to be told so."""
 _PROMPT = filters.Identifier("tags", PROMPT_TAG)
+_PROMPTS = select(registered_model_tag.c.model).where(
+    registered_model_tag.c.key == PROMPT_TAG, registered_model_tag.c.value == "true"
+)
+_VERSION_PROMPTS = select(model_version_tag.c.version).where(
+    model_version_tag.c.key == PROMPT_TAG, model_version_tag.c.value == "true"
+)
 
 
 def search(conn: Connection, request: wire.Search) -> wire.Models:
     limit, start = page.size(request.max_results, 1000), page.offset(request.page_token)
-    query = select(_model).where(_wanted(request.filter, NAMES, _field))
+    query = select(_model).where(_wanted(request.filter, NAMES, _field, _model.c.id, _PROMPTS))
     query = query.order_by(*_order(request.order_by, ORDERS, _field), _model.c.name).offset(start).limit(limit + 1)
     found = list(conn.execute(query))
     return wire.Models(load(conn, found[:limit]), page.token(start + limit) if len(found) > limit else "")
 
 
-def _wanted(text: str, names: filters.Names, field: Fields) -> ColumnElement[bool]:
+def _wanted(
+    text: str, names: filters.Names, field: Fields, ids: ColumnElement[int], marked: Select[tuple[int]]
+) -> ColumnElement[bool]:
     """MLflow keeps its prompts among the models. They are found only by a filter that asks whether something is one."""
     parts = filters.parse(text, names)
-    if _PROMPT not in filters.identifiers(parts):
-        parts = [*parts, filters.Comparison(_PROMPT, "!=", "true")]
-    return fields.condition(parts, field)
+    condition = fields.condition(parts, field)
+    return condition if _PROMPT in filters.identifiers(parts) else and_(condition, ids.not_in(marked))
 
 
 def _order(entries: list[str], names: filters.Names, field: Fields) -> list[ColumnElement[Any]]:
@@ -84,7 +91,7 @@ _VERSION_ATTRIBUTES = {
 
 def search_versions(conn: Connection, request: wire.SearchVersions) -> wire.Versions:
     limit, start = page.size(request.max_results, 200_000), page.offset(request.page_token)
-    query = versions().where(_wanted(request.filter, VERSION_NAMES, _version_field))
+    query = versions().where(_wanted(request.filter, VERSION_NAMES, _version_field, _version.c.id, _VERSION_PROMPTS))
     order = _order(request.order_by or ["last_updated_timestamp DESC"], VERSION_NAMES, _version_field)
     query = query.order_by(*order, _model.c.name, _version.c.version.desc())
     found = list(conn.execute(query.offset(start).limit(limit + 1)))

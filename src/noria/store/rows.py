@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Column, Connection, Table, select
+from sqlalchemy import Column, Connection, Table
 from sqlalchemy import insert as plain
 from sqlalchemy.dialects import postgresql, sqlite
 
 from noria.types import Tag
 
 T = TypeVar("T")
+Id = TypeVar("Id", int, str)
 CHUNK = 500
 
 
@@ -98,12 +99,12 @@ def upsert(conn: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) ->
     conn.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), list(rows))
 
 
-def pairs(conn: Connection, table: Table, owner: Column[Any], ids: Sequence[T]) -> dict[T, list[Tag]]:
+def pairs(conn: Connection, table: Table, owner: Column[Any], ids: Sequence[Id]) -> dict[Id, list[Tag]]:
     """The key-value rows of each owner, by key."""
-    found: dict[T, list[Tag]] = {}
-    for chunk in chunks(ids):
-        for owner_id, key, value in conn.execute(
-            select(owner, table.c.key, table.c.value).where(owner.in_(chunk)).order_by(table.c.key)
-        ):
-            found.setdefault(owner_id, []).append(Tag(key, value))
+    found: dict[Id, list[Tag]] = {}
+    if not ids:
+        return found
+    query = f'SELECT "{owner.name}", key, value FROM "{table.name}" WHERE "{owner.name}"'  # noqa: S608 (our own names)
+    for owner_id, key, value in among(conn, query, ids, "ORDER BY key"):
+        found.setdefault(owner_id, []).append(Tag(key, value))
     return found

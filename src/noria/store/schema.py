@@ -192,11 +192,13 @@ registered_model = Table(
     Column("creation_time", BigInteger, nullable=False),
     Column("last_update_time", BigInteger, nullable=False),
     Column("last_version", Integer, nullable=False),
+    Index("registered_model_by_time", "last_update_time"),
 )  # fmt: skip
 
 registered_model_tag = Table(
     "registered_model_tag", metadata,
     Column("model", ForeignKey("registered_model.id", ondelete="CASCADE"), primary_key=True), _key(), _value(),
+    Index("registered_model_tag_by_key", "key", "model"),
 )  # fmt: skip
 
 model_version = Table(
@@ -215,11 +217,13 @@ model_version = Table(
     Column("last_update_time", BigInteger, nullable=False),
     UniqueConstraint("model", "version"),
     Index("model_version_by_run", "run_id"),
+    Index("model_version_by_stage", "model", "stage", "version"),
 )  # fmt: skip
 
 model_version_tag = Table(
     "model_version_tag", metadata,
     Column("version", ForeignKey("model_version.id", ondelete="CASCADE"), primary_key=True), _key(), _value(),
+    Index("model_version_tag_by_key", "key", "version"),
 )  # fmt: skip
 
 alias = Table(
@@ -227,6 +231,7 @@ alias = Table(
     Column("model", ForeignKey("registered_model.id", ondelete="CASCADE"), primary_key=True),
     Column("alias", Text, primary_key=True),
     Column("version", ForeignKey("model_version.id", ondelete="CASCADE"), nullable=False),
+    Index("alias_by_version", "version"),
 )  # fmt: skip
 
 # What was done to the registry, one row for each change, written with it. A row has the name that its model goes by now.

@@ -9,14 +9,15 @@ from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from msgspec import UNSET
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, func, select, update
 
 from noria.errors import Conflict, Invalid, NotFound
-from noria.store import changes, registry
+from noria.store import changes, database, registry
 from noria.store.experiments import now
 from noria.store.registering import touch
+from noria.store.registry import VersionRow
 from noria.store.schema import model_version, registry_change
-from noria.types import Change, Stage
+from noria.types import Change, ModelVersion, Stage
 from noria.wire import registry as wire
 from noria.wire.stages import stage_of
 
@@ -51,14 +52,16 @@ def transition(conn: Connection, request: wire.Transition, user: str = "") -> wi
                 "Valid stages are ['Staging', 'Production']"
             )
         _archive(conn, found, stage, user)
-    _move(conn, found, stage)
+    moved = _move(conn, found, stage)
     changes.add(conn, "stage", found.name, str(found.version), user=user, before=found.stage, after=stage)
-    return registry.get_version(conn, wire.VersionKey(request.name, request.version))
+    return wire.Version(moved)
 
 
-def _move(conn: Connection, found: Row[Any], stage: Stage) -> None:
-    conn.execute(update(_version).where(_version.c.id == found.id).values(stage=stage, last_update_time=now()))
+def _move(conn: Connection, found: VersionRow, stage: Stage) -> ModelVersion:
+    time = now()
+    database.run(conn, "UPDATE model_version SET stage = ?, last_update_time = ? WHERE id = ?", (stage, time, found.id))
     touch(conn, found.model)
+    return registry.whole(conn, found._replace(stage=stage, last_update_time=time))
 
 
 def _standing(conn: Connection, model: int, stage: Stage) -> list[int]:
@@ -66,7 +69,7 @@ def _standing(conn: Connection, model: int, stage: Stage) -> list[int]:
     return list(conn.execute(query.order_by(_version.c.version)).scalars())
 
 
-def _archive(conn: Connection, found: Row[Any], stage: Stage, user: str) -> list[str]:
+def _archive(conn: Connection, found: VersionRow, stage: Stage, user: str) -> list[str]:
     """Move whatever else stands in the stage that this version takes; which versions those were."""
     others = [number for number in _standing(conn, found.model, stage) if number != found.version]
     moved = update(_version).where(_version.c.model == found.model, _version.c.version.in_(others))
@@ -86,7 +89,7 @@ def promote(conn: Connection, request: wire.Promote, user: str = "") -> wire.Pro
     return _put(conn, found, stage, "promoted", request.user or user, request.reason, request.evidence)
 
 
-def _check_champion(standing: Sequence[int], found: Row[Any], stage: Stage, expected: str) -> None:
+def _check_champion(standing: Sequence[int], found: VersionRow, stage: Stage, expected: str) -> None:
     others = [number for number in standing if number != found.version]
     now_there = str(others[-1]) if others else ""
     if expected == now_there or (expected == str(found.version) and found.version in standing):
@@ -98,15 +101,15 @@ def _check_champion(standing: Sequence[int], found: Row[Any], stage: Stage, expe
 
 
 def _put(
-    conn: Connection, found: Row[Any], stage: Stage, action: str, user: str, reason: str, evidence: dict[str, Any]
+    conn: Connection, found: VersionRow, stage: Stage, action: str, user: str, reason: str, evidence: dict[str, Any]
 ) -> wire.Promoted:
     archived = _archive(conn, found, stage, user) if stage in _ACTIVE else []
-    _move(conn, found, stage)
+    moved = _move(conn, found, stage)
     name, number = found.name, str(found.version)
     line = changes.add(
         conn, action, name, number, user=user, before=found.stage, after=stage, reason=reason, evidence=evidence
     )  # fmt: skip
-    return wire.Promoted(registry.get_version(conn, wire.VersionKey(name, number)).model_version, archived, line)
+    return wire.Promoted(moved, archived, line)
 
 
 def rollback(conn: Connection, request: wire.Rollback, user: str = "") -> wire.Promoted:

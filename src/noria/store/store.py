@@ -194,7 +194,7 @@ class Store:
             self._active.clear()  # They may delete a run.
         for item in others:
             try:
-                with connection.begin_nested():
+                with database.undoable(connection):
                     outcomes.append((item.future, item.work(connection), None))
             except (exc.OperationalError, exc.InternalError):
                 raise

@@ -194,6 +194,24 @@ class Note(Struct, frozen=True):
     evidence: dict[str, Any] = {}
 
 
+class Collect(Struct, frozen=True):
+    """Delete a version, unless somebody needs it: one that stands in Staging or Production, has an alias, or is served. dry_run: say what
+    would happen."""
+
+    name: Text
+    version: Text
+    user: str = ""
+    reason: str = ""
+    dry_run: bool = False
+
+
+class Collected(Struct, frozen=True):
+    """Where its files lie, and whether nobody else has them, so that they may go too."""
+
+    location: str
+    free: bool
+
+
 class History(Struct, frozen=True):
     """Of a model, or of one version; with one action alone, if that is given."""
 
@@ -238,4 +256,5 @@ REFUSE = Endpoint("POST", f"{_OWN}/refuse", Refuse, Change)
 APPROVE = Endpoint("POST", f"{_OWN}/approve", Approve, Change)
 ROLLBACK = Endpoint("POST", f"{_OWN}/rollback", Rollback, Promoted)
 NOTE = Endpoint("POST", f"{_OWN}/note", Note, Change)
+COLLECT = Endpoint("POST", f"{_OWN}/collect", Collect, Collected)
 HISTORY = Endpoint("GET", f"{_OWN}/history", History, Changes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from noria.cli import promotion
+from noria.cli import keeping, promotion
 from noria.cli.group import Group
 from noria.cli.show import json_option
 
@@ -97,5 +97,5 @@ def register(model_uri: str, name: str, tags: tuple[str, ...], as_json: bool) ->
     )
 
 
-for _each in promotion.COMMANDS:
+for _each in (*promotion.COMMANDS, *keeping.COMMANDS):
     command.add_command(_each)

@@ -1,7 +1,7 @@
 """Registered models and their versions."""
 
 from noria.server.route import read, signed
-from noria.store import changes, registering, registry, registry_search, stages
+from noria.store import changes, collecting, registering, registry, registry_search, stages
 from noria.wire import registry as wire
 
 ROUTES = [
@@ -32,5 +32,6 @@ ROUTES = [
     signed(wire.APPROVE, stages.approve),
     signed(wire.ROLLBACK, stages.rollback),
     signed(wire.NOTE, stages.note),
+    signed(wire.COLLECT, collecting.collect),
     read(wire.HISTORY, changes.history),
 ]

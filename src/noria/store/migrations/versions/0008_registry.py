@@ -51,6 +51,11 @@ def upgrade() -> None:
         sa.Column("due", sa.BigInteger(), nullable=False),
         sqlite_autoincrement=True,
     )
+    op.create_index("model_version_by_stage", "model_version", ["model", "stage", "version"])
+    op.create_index("registered_model_tag_by_key", "registered_model_tag", ["key", "model"])
+    op.create_index("model_version_tag_by_key", "model_version_tag", ["key", "version"])
+    op.create_index("alias_by_version", "alias", ["version"])
+    op.create_index("registered_model_by_time", "registered_model", ["last_update_time"])
     op.create_index("webhook_delivery_by_webhook", "webhook_delivery", ["webhook", "id"])
     # Where the history of a version that stands somewhere begins.
     op.execute(
