@@ -199,7 +199,8 @@ class Change(Struct, frozen=True, omit_defaults=True):
 
 
 class Endpoint(Struct, frozen=True):
-    """A served model: which version answers where. `run_id` and `version` are empty for a model from a path."""
+    """A served model: which version answers where. `run_id` and `version` are empty for a model from a path. `problem` says why it is not
+    the version that its URI means by now."""
 
     endpoint_id: str
     model_uri: str
@@ -211,6 +212,7 @@ class Endpoint(Struct, frozen=True):
     run_id: str = ""
     host: str = ""
     pid: int = 0
+    problem: str = ""
 
 
 class Code(Struct, frozen=True):
