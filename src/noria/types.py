@@ -177,8 +177,21 @@ class RegisteredModel(Struct, frozen=True, omit_defaults=True):
     aliases: list[Alias] = []
 
 
+class PredictionLog(Struct, frozen=True):
+    """What an endpoint has written down of its answers, in files of `folder` on its host: how many requests, when the first and the last
+    were answered (0 if none was), how many could not be kept, which share is kept at all, and how many each version answered."""
+
+    folder: str
+    count: int = 0
+    first: int = 0
+    last: int = 0
+    lost: int = 0
+    sample: float = 1.0
+    versions: dict[str, int] = {}
+
+
 class Endpoint(Struct, frozen=True):
-    """A served model: which version answers where. `run_id` and `version` are empty for a model from a path."""
+    """A served model: which version answers where. `run_id` and `version` are empty for a model from a path. log: None if it keeps none."""
 
     endpoint_id: str
     model_uri: str
@@ -190,6 +203,7 @@ class Endpoint(Struct, frozen=True):
     run_id: str = ""
     host: str = ""
     pid: int = 0
+    log: PredictionLog | None = None
 
 
 class Code(Struct, frozen=True):

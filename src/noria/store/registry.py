@@ -259,14 +259,14 @@ def _source(conn: Connection, request: wire.CreateVersion) -> sources.Source:
     place = sources.registered(request.source)
     if place is None:
         return sources.checked(conn, request.source, request.run_id, request.model_id)
-    found = _placed(conn, place)
+    found = placed(conn, place)
     if request.run_id and request.run_id != found.run_id:
         raise Invalid(f"Invalid model version source: '{request.source[:200]}'. The run_id and model_id request parameters must match "
                       "the referenced model version.")  # fmt: skip
     return sources.Source(f"models:/{place.name}/{found.version}", found.location, found.run_id)
 
 
-def _placed(conn: Connection, place: sources.Place) -> Row[Any]:
+def placed(conn: Connection, place: sources.Place) -> Row[Any]:
     """The version that a URI names by its number, its alias, its stage, or as the latest."""
     if place.which.isdigit():
         return version_row(conn, place.name, place.which)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, UniqueConstraint, text
 from sqlalchemy import Text as _Text
 
-HEAD = "0007"
+HEAD = "0009"
 # Both databases compare and order text by code point, and count in 64 bits; SQLite's own name for that is INTEGER.
 Text = _Text().with_variant(_Text(collation="C"), "postgresql")
 Double = Float(53)
@@ -59,9 +59,14 @@ BEGINNING = 250
 """Characters of a value that PostgreSQL's indexes have; they hold no long texts."""
 
 
+def _by_text(name: str, before: tuple[str, ...], column: str, after: tuple[str, ...]) -> tuple[Index, Index]:
+    beginning = text(f"substr({column}, 1, {BEGINNING})")
+    on_sqlite = Index(name, *before, column, *after).ddl_if("sqlite")
+    return (on_sqlite, Index(name, *before, beginning, *after).ddl_if("postgresql"))
+
+
 def _by_value(name: str) -> tuple[Index, Index]:
-    beginning = text(f"substr(value, 1, {BEGINNING})")
-    return (Index(name, "key", "value", "run").ddl_if("sqlite"), Index(name, "key", beginning, "run").ddl_if("postgresql"))
+    return _by_text(name, ("key",), "value", ("run",))
 
 
 param = Table("param", metadata, _run(), _key(), _value(), *_by_value("param_by_value"), sqlite_with_rowid=False)
@@ -123,6 +128,7 @@ dataset = Table(
     Column("context", Text),
     Column("seq", Integer, nullable=False, server_default="0"),
     Index("dataset_by_name", "name", "digest"),
+    Index("dataset_by_digest", "digest", "name", "run"),
 )  # fmt: skip
 
 spool = Table(
@@ -154,6 +160,7 @@ logged_model = Table(
     Column("last_update_time", BigInteger, nullable=False),
     Column("lifecycle_stage", Text, nullable=False),
     Index("logged_model_by_experiment", "experiment", "lifecycle_stage", "creation_time"),
+    Index("logged_model_by_run", "run"),
 )  # fmt: skip
 
 
@@ -182,6 +189,7 @@ run_model = Table(
     Column("model_id", Text, primary_key=True),
     Column("direction", Text, primary_key=True),
     Column("step", BigInteger, nullable=False),
+    Index("run_model_by_model", "model_id", "run"),
 )  # fmt: skip
 
 registered_model = Table(
@@ -215,6 +223,7 @@ model_version = Table(
     Column("last_update_time", BigInteger, nullable=False),
     UniqueConstraint("model", "version"),
     Index("model_version_by_run", "run_id"),
+    *_by_text("model_version_by_place", (), "location", ()),
 )  # fmt: skip
 
 model_version_tag = Table(
@@ -293,4 +302,5 @@ endpoint = Table(
     Column("run_id", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Index("endpoint_by_run", "run_id"),
+    Index("endpoint_by_model", "model"),
 )  # fmt: skip
