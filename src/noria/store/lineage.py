@@ -13,27 +13,42 @@ from noria.store.lineage_ties import neighbours
 from noria.wire import lineage as wire
 
 
+class _Asked:
+    """What leads away from the nodes of a level: asked for once, since both walks begin alike."""
+
+    def __init__(self, conn: Connection, most: int) -> None:
+        """most: nodes in the whole graph, so that no tie need ever give more edges than one more."""
+        self._conn, self._most = conn, most
+        self._known: dict[tuple[bool, tuple[str, ...]], tuple[list[wire.Edge], bool]] = {}
+
+    def __call__(self, level: list[str], up: bool) -> tuple[list[wire.Edge], bool]:
+        asked = (up, tuple(level))
+        if asked not in self._known:
+            self._known[asked] = neighbours(self._conn, level, up=up, most=self._most + 1)
+        return self._known[asked]
+
+
 def trace(conn: Connection, request: wire.Trace) -> wire.Graph:
     """Raises NotFound if nothing has that name, Invalid if several things have."""
-    root = named(conn, request.kind, request.id)
-    edges, cut = _both(conn, root, request, fair=False)
+    root, ask = named(conn, request.kind, request.id), _Asked(conn, request.max_nodes)
+    edges, cut = _both(ask, root, request, fair=False)
     if cut:
-        edges, _ = _both(conn, root, request, fair=True)
+        edges, _ = _both(ask, root, request, fair=True)
     keys = list(dict.fromkeys([root, *(key for edge in edges for key in (edge.source, edge.target))]))
     found = nodes(conn, keys)
     return wire.Graph(root, [found[key] for key in keys], edges, cut)
 
 
-def _both(conn: Connection, root: str, request: wire.Trace, *, fair: bool) -> tuple[list[wire.Edge], bool]:
+def _both(ask: _Asked, root: str, request: wire.Trace, *, fair: bool) -> tuple[list[wire.Edge], bool]:
     seen, edges, cut = {root}, dict[wire.Edge, None](), False
     for up in (True, False):
         if request.direction in ("both", "up" if up else "down"):
-            cut |= _walk(conn, root, request, seen, edges, up=up, fair=fair)
+            cut |= _walk(ask, root, request, seen, edges, up=up, fair=fair)
     return list(edges), cut
 
 
 def _walk(
-    conn: Connection, root: str, request: wire.Trace, seen: set[str], edges: dict[wire.Edge, None], *, up: bool, fair: bool
+    ask: _Asked, root: str, request: wire.Trace, seen: set[str], edges: dict[wire.Edge, None], *, up: bool, fair: bool
 ) -> bool:
     """Add what lies on one side of the root; whether there was more than fits.
 
@@ -43,7 +58,7 @@ def _walk(
     for _ in range(request.depth):
         room = request.max_nodes - len(seen)
         most = room // 2 if fair else room
-        found, more = neighbours(conn, level, up=up, most=most + len(seen) + 1)
+        found, more = ask(level, up)
         fresh = list(dict.fromkeys(_far(edge, up) for edge in found))
         new = [key for key in fresh if key not in seen]
         cut |= more or len(new) > most

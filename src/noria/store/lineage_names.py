@@ -21,8 +21,11 @@ _CURE = "`noria lineage --help` says what can be named."
 
 def named(conn: Connection, kind: Kind | str, text: str) -> str:
     """The key of the one thing that is meant. kind: "" if it is not said. Raises NotFound for none, and Invalid for several."""
+    before, _, rest = text.partition(":")
+    if not kind and before in KINDS and rest:
+        kind, text = before, rest
     for exact in (True, False):
-        found = list(dict.fromkeys(each for each in _candidates(conn, text, exact) if not kind or split(each)[0] == kind))
+        found = list(dict.fromkeys(each for each in _candidates(conn, text, exact, kind) if not kind or split(each)[0] == kind))
         if len(found) > 1:
             raise Invalid(f"'{text[:80]}' means {_listed(found)}.", "Write all of the id of one of them.")
         if found:
@@ -36,10 +39,9 @@ def _listed(keys: list[str]) -> str:
     return " and ".join(words) + (" and others" if len(keys) > 4 else "")
 
 
-def _candidates(conn: Connection, text: str, exact: bool) -> Iterator[str]:
-    kind, _, rest = text.partition(":")
-    if kind in KINDS and rest and not rest.startswith("/"):
-        yield from (each for each in _candidates(conn, rest, exact) if split(each)[0] == kind)
+def _candidates(conn: Connection, text: str, exact: bool, kind: str) -> Iterator[str]:
+    if kind == "predictions":
+        yield from (key("predictions", split(each)[1]) for each in _endpoints(conn, text, exact))
     elif "/" in text:
         yield from _uri(conn, text) if exact else ()
     elif text:

@@ -9,7 +9,7 @@ from msgspec import Struct
 from sqlalchemy import ColumnElement, Connection, Select, and_, exists, select
 from sqlalchemy.orm import aliased
 
-from noria.store import lineage_served, lineage_versions
+from noria.store import lineage_served, lineage_versions, rows
 from noria.store.fields import Indexed
 from noria.store.schema import dataset, logged_model, model_version, run, run_model, tag
 from noria.wire.lineage import Edge, Kind, key, split
@@ -30,13 +30,15 @@ class End(Struct, frozen=True):
 
 
 class Tie(Struct, frozen=True):
-    """Pairs of things of which the second came of the first. order: which pairs come first if there is no room for all."""
+    """Pairs of things of which the second came of the first. order: which pairs come first if there is no room for all. before: where
+    those pairs are that come before all others then."""
 
     first: End
     verb: str
     second: End
     pairs: Select[Any]
     order: tuple[ColumnElement[Any], ...] = ()
+    before: Select[Any] | None = None
 
 
 def frozen(name: str) -> bool:
@@ -63,10 +65,10 @@ def _ties() -> list[Tie]:
     at_run, at_model = End("run", run.c.uuid), End("model", logged_model.c.id)
     read, wrote = aliased(run_model, name="read"), aliased(run_model, name="wrote")
     newest = (run.c.id.desc(),)
-    led = exists().where(model_version.c.run_id == run.c.uuid)
+    read_by = select(dataset.c.digest, run.c.uuid).join(run, run.c.id == dataset.c.run)
     return [
-        Tie(End("data", dataset.c.digest), "read by", at_run,
-            select(dataset.c.digest, run.c.uuid).join(run, run.c.id == dataset.c.run), (led.desc(), *newest)),
+        Tie(End("data", dataset.c.digest), "read by", at_run, read_by, (dataset.c.run.desc(),),
+            read_by.join(model_version, model_version.c.run_id == run.c.uuid)),
         Tie(at_commit, "frozen as", at_code,
             select(commit.c.value, code.c.value).join(code, code.c.run == commit.c.run).where(of_commit, code.c.key == CODE)),
         Tie(at_code, "run by", at_job,
@@ -107,8 +109,12 @@ def _pairs(conn: Connection, tie: Tie, ids: dict[Kind, list[str]], up: bool, mos
     stored = [text for name in ids.get(near.kind, []) for text in near.stored(name)]
     if not stored:
         return []
-    query = tie.pairs.where(near.column.in_(stored)).order_by(*tie.order).limit(most)
+    query = tie.pairs.where(rows.within(conn, near.column, stored)).order_by(*tie.order).limit(most)
+    found = conn.execute(query).all()
+    if len(found) >= most and tie.before is not None:
+        query = tie.before.where(rows.within(conn, near.column, stored)).order_by(*tie.order).limit(most)
+        found = [*conn.execute(query), *found]
     return [
         Edge(key(tie.first.kind, tie.first.read(first)), key(tie.second.kind, tie.second.read(second)), tie.verb)
-        for first, second in conn.execute(query)
+        for first, second in found
     ]

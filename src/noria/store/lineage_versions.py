@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, literal, select, tuple_
 
+from noria.store import rows as rows_
 from noria.store.fields import Indexed
 from noria.store.runs import HISTORY_TAG
 from noria.store.schema import logged_model, model_version, registered_model, run, tag
@@ -65,7 +66,9 @@ def _of_names(conn: Connection, names: Sequence[str]) -> Sequence[Row[Any]]:
 
 def _of_runs(conn: Connection, uuids: Sequence[str], most: int) -> Sequence[Row[Any]]:
     return (
-        conn.execute(_select().where(_version.run_id.in_(uuids)).order_by(_version.id.desc()).limit(most)).all() if uuids else []
+        conn.execute(_select().where(rows_.within(conn, _version.run_id, uuids)).order_by(_version.id.desc()).limit(most)).all()
+        if uuids
+        else []
     )
 
 
@@ -116,7 +119,7 @@ def _logged(conn: Connection, uuids: Sequence[str], found: Sequence[Row[Any]]) -
         return []
     names = [of.partition(":")[2] for row in found if (of := origin(row)) and of.startswith("model:runs:/")]
     query = select(run.c.uuid, tag.c.value).join(run, run.c.id == tag.c.run).where(tag.c.key == literal(HISTORY_TAG))
-    for uuid, text in conn.execute(query.where(run.c.uuid.in_(uuids))):
+    for uuid, text in conn.execute(query.where(rows_.within(conn, run.c.uuid, uuids))):
         names += [f"runs:/{uuid}/{path}" for path in _listed(text)]
     return _kept(list(dict.fromkeys(names)))
 

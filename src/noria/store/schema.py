@@ -128,7 +128,7 @@ dataset = Table(
     Column("context", Text),
     Column("seq", Integer, nullable=False, server_default="0"),
     Index("dataset_by_name", "name", "digest"),
-    Index("dataset_by_digest", "digest", "name", "run"),
+    Index("dataset_by_digest", "digest", "run", "name"),
 )  # fmt: skip
 
 spool = Table(

@@ -10,7 +10,7 @@ down_revision = "0007"
 
 
 def upgrade() -> None:
-    op.create_index("dataset_by_digest", "dataset", ["digest", "name", "run"])
+    op.create_index("dataset_by_digest", "dataset", ["digest", "run", "name"])
     op.create_index("logged_model_by_run", "logged_model", ["run"])
     op.create_index("run_model_by_model", "run_model", ["model_id", "run"])
     op.create_index("endpoint_by_model", "endpoint", ["model"])
