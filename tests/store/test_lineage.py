@@ -130,7 +130,7 @@ def test_names_that_people_have_for_things(book: Book) -> None:
             book.trace(text)
     book.run("twin")
     book.run("twin")
-    with pytest.raises(Invalid, match="'twin' means run .* and run"):
+    with pytest.raises(Invalid, match=r"'twin' means run .* and run"):
         book.trace("twin")
 
 
