@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
@@ -188,6 +188,27 @@ class PredictionLog(Struct, frozen=True):
     lost: int = 0
     sample: float = 1.0
     versions: dict[str, int] = {}
+
+
+class Change(Struct, frozen=True, omit_defaults=True):
+    """One line of the registry's log: who did what to a model, or to one version of it. Lines are written with what they tell of, and
+    stay when that is deleted.
+
+    action: "created", "renamed", "deleted", "description", "tag", "alias", "stage", "archived" (another version took its stage),
+    "promoted", "refused", "approved", "rolled_back", or whatever a note says that it is. before, after: of a stage, an alias, a tag or a
+    text, what it was and what it is; "" is none. evidence: why, as data; of a tag its key, and of an alias its name.
+    """
+
+    id: int
+    time: int
+    action: str
+    name: str
+    version: str = ""
+    user: str = ""
+    before: str = ""
+    after: str = ""
+    reason: str = ""
+    evidence: dict[str, Any] = {}
 
 
 class Endpoint(Struct, frozen=True):

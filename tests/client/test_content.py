@@ -79,7 +79,14 @@ def test_arrays_by_type_shape_and_values() -> None:
     base = np.arange(6, dtype="float32")
     same = [base, base.copy(), np.arange(12, dtype="float32")[::1][:6], np.stack([base, base])[1]]
     assert len({content.of(each).digest for each in same}) == 1
-    other = [base.reshape(2, 3), base.astype("float64"), base[::-1], np.array(3.0), np.zeros((0, 3)), np.array(["a", None], dtype=object)]
+    other = [
+        base.reshape(2, 3),
+        base.astype("float64"),
+        base[::-1],
+        np.array(3.0),
+        np.zeros((0, 3)),
+        np.array(["a", None], dtype=object),
+    ]
     assert len({content.of(each).digest for each in [base, *other]}) == 7
     assert content.of(np.asfortranarray(base.reshape(2, 3))) == content.of(base.reshape(2, 3))
     large = np.arange(3_000_000, dtype="float32").reshape(-1, 3)

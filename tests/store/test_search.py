@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from noria.errors import Invalid
-from noria.store import experiments, registry, run_search, runs
+from noria.store import experiments, registering, registry_search, run_search, runs
 from noria.store.filters import AllOf, Comparison, Identifier, Node, Not
 from noria.store.store import Store
 from noria.types import Dataset, DatasetInput, Metric, Param, Tag
@@ -333,14 +333,14 @@ def test_prompts_are_found_only_by_who_asks_for_them(store: Store) -> None:
         ("prompt", [Tag("mlflow.prompt.is_prompt", "true")]),
         ("no", [Tag("mlflow.prompt.is_prompt", "false")]),
     ):
-        store.write(lambda conn, name=name, tags=tags: registry.create(conn, registry_wire.CreateModel(name, tags))).result()  # type: ignore[misc]
+        store.write(lambda conn, name=name, tags=tags: registering.create(conn, registry_wire.CreateModel(name, tags))).result()  # type: ignore[misc]
         version = registry_wire.CreateVersion(name, "dummy-source" if name == "prompt" else "s3://bucket/x", tags=tags)
-        store.write(lambda conn, version=version: registry.create_version(conn, version)).result()  # type: ignore[misc]
+        store.write(lambda conn, version=version: registering.create_version(conn, version)).result()  # type: ignore[misc]
 
     def search(text: str = "", **query: Any) -> list[str]:
-        models = store.read(lambda conn: registry.search(conn, registry_wire.Search(text, **query))).registered_models
+        models = store.read(lambda conn: registry_search.search(conn, registry_wire.Search(text, **query))).registered_models
         versions = store.read(
-            lambda conn: registry.search_versions(conn, registry_wire.SearchVersions(text, **query))
+            lambda conn: registry_search.search_versions(conn, registry_wire.SearchVersions(text, **query))
         ).model_versions
         assert {each.name for each in models} == {each.name for each in versions}
         return [each.name for each in models]

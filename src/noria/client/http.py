@@ -15,9 +15,10 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
+from noria import process
 from noria.errors import Conflict, NoriaError, NotFound, Unauthenticated, Unavailable, WrongVersion, from_wire
 from noria.wire import artifacts
-from noria.wire.endpoint import OWN, PROTOCOL, PROTOCOL_HEADER, Endpoint, decode, encode
+from noria.wire.endpoint import OWN, PROTOCOL, PROTOCOL_HEADER, USER_HEADER, Endpoint, decode, encode
 
 Q = TypeVar("Q", bound=msgspec.Struct)
 R = TypeVar("R")
@@ -37,6 +38,7 @@ class Server:
         self.url, self.token, self.timeout = url.rstrip("/"), token, timeout
         self._kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._address, self._base = parts.netloc, parts.path.rstrip("/")
+        self._user = quote(process.whoami(), safe="")
         self._connection: http.client.HTTPConnection | None = None
 
     def call(self, endpoint: Endpoint[Q, R], request: Q) -> R:
@@ -160,7 +162,7 @@ class Server:
 
     def _request(self, method: str, path: str, body: Any, kind: str, extra: Mapping[str, str] = {}) -> http.client.HTTPResponse:
         headers = {"Content-Type": kind, **extra} if kind else {**extra}
-        headers[PROTOCOL_HEADER] = str(PROTOCOL)
+        headers |= {PROTOCOL_HEADER: str(PROTOCOL), USER_HEADER: self._user}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         answer = self._send(method, self._base + path, body, headers)

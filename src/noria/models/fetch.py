@@ -8,6 +8,7 @@ import re
 import shutil
 from pathlib import Path
 from tempfile import mkdtemp
+from urllib.parse import unquote
 
 from msgspec import Struct
 
@@ -51,7 +52,7 @@ def resolve(server: Server, uri: str) -> tuple[str, str, str]:
     match = re.fullmatch(r"models:/(?P<name>[^/@]+)(?:/(?P<which>[^/@]+)|@(?P<alias>[^/@]+))", uri)
     if not match:
         raise Invalid(f"'{uri}' is no model.", "Write models:/NAME/Production, models:/NAME/3 or models:/NAME@alias.")
-    name, which = match["name"], match["which"]
+    name, which = match["name"], unquote(match["which"] or "")
     if match["alias"]:
         found = server.call(registry.GET_ALIAS, registry.AliasName(name, match["alias"])).model_version
     elif which.isdigit():

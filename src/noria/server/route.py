@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
+from urllib.parse import unquote
 
 from msgspec import Struct
 from starlette.requests import ClientDisconnect, Request
@@ -15,11 +17,12 @@ from noria.door import JOB
 from noria.errors import Invalid, NoriaError, TooLarge
 from noria.server import load
 from noria.server.live import Hub
+from noria.server.webhooks import Teller
 from noria.store.artifacts import Artifacts
 from noria.store.metrics import Append
 from noria.store.store import Connection, Store
 from noria.wire import limits
-from noria.wire.endpoint import Empty, Endpoint, convert, decode, encode, unpacked
+from noria.wire.endpoint import USER_HEADER, Empty, Endpoint, convert, decode, encode, unpacked
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -37,7 +40,7 @@ class Beside(Protocol):
 
 
 class State(Struct, frozen=True):
-    """What every handler may use; `agent` is None where no agent runs in this process."""
+    """What every handler may use; `agent` is None where no agent runs in this process, and `teller` where webhooks are left to others."""
 
     store: Store
     artifacts: Artifacts
@@ -45,21 +48,23 @@ class State(Struct, frozen=True):
     readers: ThreadPoolExecutor
     waiters: ThreadPoolExecutor
     agent: Beside | None = None
+    teller: Teller | None = None
 
 
 class Route(Struct, frozen=True):
     """One row and what answers it. `tell` informs watchers after the commit; `packed` says whether a request comes down to metrics
     alone; `reply` picks the response from the result; `makes_work` wakes the agent; `by_job` is written besides when a job asks,
-    with its id and the result."""
+    with its id and the result; `signed` work is also told who asks."""
 
     endpoint: Endpoint[Any, Any]
-    work: Callable[[Connection, Any], Any]
+    work: Callable[..., Any]
     writes: bool
     tell: Tell | None = None
     reply: Callable[[Any], Any] | None = None
     makes_work: bool = False
     by_job: Callable[[Connection, str, Any], None] | None = None
     packed: Callable[[Any], Append | None] | None = None
+    signed: bool = False
 
 
 def read(endpoint: Endpoint[Q, R], work: Callable[[Connection, Q], R]) -> Route:
@@ -75,6 +80,11 @@ def write(
     return Route(endpoint, work, True, tell, packed=packed)
 
 
+def signed(endpoint: Endpoint[Q, R], work: Callable[[Connection, Q, str], R | None]) -> Route:
+    """A write that keeps who did it."""
+    return Route(endpoint, work, True, signed=True)
+
+
 def handler(route: Route, state: State) -> Callable[[Request], Awaitable[Response]]:
     """The coroutine that Starlette calls."""
 
@@ -88,6 +98,9 @@ def handler(route: Route, state: State) -> Callable[[Request], Awaitable[Respons
                 result = await loop.run_in_executor(state.readers, state.store.read, lambda conn: route.work(conn, query))
             elif route.packed is not None and (batch := route.packed(query)) is not None:
                 result = await state.store.append(batch, loop.create_future())
+            elif route.signed:
+                user = who(request)
+                result = await state.store.write(lambda conn: route.work(conn, query, user), loop.create_future())
             else:
                 result = await state.store.write(lambda conn: route.work(conn, query), loop.create_future())
             job_id = request.scope.get(JOB)
@@ -96,11 +109,25 @@ def handler(route: Route, state: State) -> Callable[[Request], Awaitable[Respons
                 await state.store.write(lambda conn: follow(conn, job_id, result), loop.create_future())
         if route.tell is not None:
             route.tell(state.hub, query, result)
+        if route.signed and state.teller is not None:
+            state.teller.wake()
         if route.makes_work and state.agent is not None:
             state.agent.wake()
         return answer(route.endpoint, route.reply(result) if route.reply else result)
 
     return handle
+
+
+def who(request: Request) -> str:
+    """Who asks, as the client says it: our own in a header, others by the name that they give beside the token; "" if neither does."""
+    said = request.headers.get(USER_HEADER, "")
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    if not said and scheme.lower() == "basic":
+        try:
+            said = base64.b64decode(value).decode().partition(":")[0]
+        except ValueError:
+            return ""
+    return "".join(each for each in unquote(said)[:256] if each.isprintable())
 
 
 def answer(endpoint: Endpoint[Any, Any], result: object) -> Response:

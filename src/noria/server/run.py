@@ -19,6 +19,7 @@ from noria.server import connection, home, memory, workers
 from noria.server.app import build
 from noria.server.live import Hub
 from noria.server.route import Beside, State
+from noria.server.webhooks import Teller
 from noria.store import artifacts, experiments
 from noria.store.artifacts import Artifacts
 from noria.store.store import Store
@@ -72,7 +73,7 @@ def run(
     """The event loop of one server process, until it is told to stop."""
     memory.keep()
     readers, waiters = ThreadPoolExecutor(4, "noria-reader"), ThreadPoolExecutor(8, "noria-waiter")
-    state = State(store, tree, Hub(), readers, waiters, agent)
+    state = State(store, tree, Hub(), readers, waiters, agent, Teller(store, waiters))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(state, build(state, token, ask=settings.auth), listening, ready))
 
@@ -93,9 +94,11 @@ async def _serve(state: State, app: door.App, listening: socket.socket, ready: C
         await asyncio.sleep(0.002)
     if server.started:
         ready()
-    minding = asyncio.create_task(connection.mind(server.server_state.connections))
+    assert state.teller is not None
+    minding = [asyncio.create_task(connection.mind(server.server_state.connections)), asyncio.create_task(state.teller.run())]
     await task
-    minding.cancel()
+    for each in minding:
+        each.cancel()
 
 
 def stop(settings: Settings) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, func, select, tuple_
 
-from noria.store import lineage_served, lineage_ties, lineage_versions
+from noria.store import lineage_evaluated, lineage_served, lineage_ties, lineage_versions
 from noria.store.fields import Indexed
 from noria.store.schema import dataset, experiment, job, logged_model, run, tag
 from noria.types import DatasetInput, JobSpec
@@ -147,6 +147,15 @@ def _versions(conn: Connection, names: Sequence[str]) -> list[Node]:
     ]  # fmt: skip
 
 
+def _evaluations(conn: Connection, names: Sequence[str]) -> list[Node]:
+    found = []
+    for each in lineage_evaluated.load(conn, names):
+        said = {name: value for name, value in each.evidence.items() if isinstance(value, str | int | float)}
+        found.append(_node("evaluation", str(each.id), each.reason[:200] or "evaluation", "", each.time, f"{each.name}/{each.version}",
+                           user=each.user, run=said.get("run_id", ""), data=said.get("held_out", "")))  # fmt: skip
+    return found
+
+
 def _endpoints(conn: Connection, names: Sequence[str]) -> list[Node]:
     return [
         _node("endpoint", each.endpoint_id, each.url, each.state, each.started, each.host, model=each.model_uri)
@@ -170,6 +179,6 @@ def _day(time: int) -> str:
 
 
 _LOAD: dict[Kind, Callable[[Connection, Sequence[str]], list[Node]]] = {
-    "data": _data, "code": _code, "job": _jobs, "run": _runs, "model": _models, "version": _versions, "evaluation": lambda conn, names: [],
+    "data": _data, "code": _code, "job": _jobs, "run": _runs, "model": _models, "version": _versions, "evaluation": _evaluations,
     "endpoint": _endpoints, "predictions": _predictions,
 }  # fmt: skip

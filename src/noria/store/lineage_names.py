@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from sqlalchemy import Column, Connection, select
 
 from noria.errors import Invalid, NotFound
-from noria.store import lineage_ties, registry, sources
+from noria.store import lineage_evaluated, lineage_ties, registry, sources
 from noria.store.fields import Indexed
 from noria.store.schema import dataset, endpoint, job, logged_model, run, tag
 from noria.wire import serving
@@ -42,6 +42,8 @@ def _listed(keys: list[str]) -> str:
 def _candidates(conn: Connection, text: str, exact: bool, kind: str) -> Iterator[str]:
     if kind == "predictions":
         yield from (key("predictions", split(each)[1]) for each in _endpoints(conn, text, exact))
+    elif kind == "evaluation":
+        yield from (edge.target for edge in lineage_evaluated.edges(conn, {"evaluation": [text]}, up=True, most=1))
     elif "/" in text:
         yield from _uri(conn, text) if exact else ()
     elif text:

@@ -9,7 +9,7 @@ from msgspec import Struct
 from sqlalchemy import ColumnElement, Connection, Select, and_, exists, select
 from sqlalchemy.orm import aliased
 
-from noria.store import lineage_served, lineage_versions, rows
+from noria.store import lineage_evaluated, lineage_served, lineage_versions, rows
 from noria.store.fields import Indexed
 from noria.store.schema import dataset, logged_model, model_version, run, run_model, tag
 from noria.wire.lineage import Edge, Kind, key, split
@@ -90,7 +90,7 @@ def _ties() -> list[Tie]:
 
 
 TIES = _ties()
-_MORE = (lineage_versions.edges, lineage_served.edges)
+_MORE = (lineage_versions.edges, lineage_evaluated.edges, lineage_served.edges)
 """Ties of which one end is not in a column alone: (connection, ids by kind, up, most) -> edges."""
 
 

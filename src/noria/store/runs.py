@@ -39,6 +39,11 @@ def create(conn: Connection, request: wire.Create) -> wire.Got:
     return get(conn, wire.Get(uuid))
 
 
+def user(conn: Connection, uuid: str) -> str:
+    """Whose run it is; "" if that is not known, or there is no such run."""
+    return conn.execute(select(run.c.user_id).where(run.c.uuid == uuid)).scalar() or "" if uuid else ""
+
+
 def insert_run(
     conn: Connection,
     uuid: str,

@@ -238,6 +238,52 @@ alias = Table(
     Column("version", ForeignKey("model_version.id", ondelete="CASCADE"), nullable=False),
 )  # fmt: skip
 
+# What was done to the registry, one row for each change, written with it. A row has the name that its model goes by now.
+registry_change = Table(
+    "registry_change", metadata,
+    Column("id", Serial, primary_key=True),
+    Column("time", BigInteger, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("before", Text, nullable=False),
+    Column("after", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("evidence", LargeBinary, nullable=False),
+    Index("registry_change_by_version", "name", "version", "id"),
+    Index("registry_change_by_name", "name", "id"),
+    sqlite_autoincrement=True,
+)  # fmt: skip
+
+webhook = Table(
+    "webhook", metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("events", Text, nullable=False),
+    Column("secret", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("creation_time", BigInteger, nullable=False),
+    Column("last_update_time", BigInteger, nullable=False),
+)  # fmt: skip
+
+# What webhooks are still to be told, in that order: written with the change that it tells of, and deleted once it is told. `due` is
+# when to try, and whoever is at it moves that on first.
+webhook_delivery = Table(
+    "webhook_delivery", metadata,
+    Column("id", Serial, primary_key=True),
+    Column("webhook", ForeignKey("webhook.id", ondelete="CASCADE"), nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("due", BigInteger, nullable=False),
+    Index("webhook_delivery_by_webhook", "webhook", "id"),
+    sqlite_autoincrement=True,
+)  # fmt: skip
+
 job = Table(
     "job", metadata,
     Column("id", Text, primary_key=True),

@@ -11,7 +11,7 @@ from msgspec import UNSET, structs
 from sqlalchemy import Connection, delete, exc, func, select, update
 
 from noria.errors import Invalid, NoriaError, WrongVersion
-from noria.store import experiments, logged_models, metrics, registry, rows, runs
+from noria.store import experiments, logged_models, metrics, registering, rows, runs, stages
 from noria.store.experiments import now
 from noria.store.schema import (
     experiment,
@@ -266,31 +266,34 @@ def _model(conn: Connection, run_id: str, record: wire.Model) -> None:
 
 def _register(conn: Connection, run_id: str, record: wire.Register) -> None:
     """Registered once for each source: a script that is tried again does not fill the registry with copies."""
-    found = conn.execute(select(registered_model.c.id).where(registered_model.c.name == record.name)).first()
+    found, user = (
+        conn.execute(select(registered_model.c.id).where(registered_model.c.name == record.name)).first(),
+        runs.user(conn, run_id),
+    )
     if found is None:
-        registry.create(conn, CreateModel(record.name, [], record.description))
+        registering.create(conn, CreateModel(record.name, [], record.description), user)
     for key, value in record.tags.items():
-        registry.set_tag(conn, SetModelTag(record.name, key, value))
+        registering.set_tag(conn, SetModelTag(record.name, key, value), user)
     if record.source.startswith("runs:/"):
         uuid, _, path = record.source.removeprefix("runs:/").partition("/")
         record = structs.replace(record, source=f"{runs.row(conn, uuid).artifact_uri}/{path}".rstrip("/"), run_id=uuid)
     if record.source:
-        _label(conn, record, _version(conn, record) or _new_version(conn, record))
+        _label(conn, record, _version(conn, record) or _new_version(conn, record, user), user)
 
 
-def _new_version(conn: Connection, record: wire.Register) -> str:
+def _new_version(conn: Connection, record: wire.Register, user: str) -> str:
     model_id = record.source.removeprefix("models:/").partition("/")[0] if record.source.startswith("models:/m-") else ""
     request = CreateVersion(record.name, record.source, record.run_id, [], "", record.version_description, model_id)
-    return registry.create_version(conn, request).model_version.version
+    return registering.create_version(conn, request, user).model_version.version
 
 
-def _label(conn: Connection, record: wire.Register, version: str) -> None:
+def _label(conn: Connection, record: wire.Register, version: str, user: str) -> None:
     for key, value in record.version_tags.items():
-        registry.set_version_tag(conn, SetVersionTag(record.name, version, key, value))
+        registering.set_version_tag(conn, SetVersionTag(record.name, version, key, value), user)
     if record.alias:
-        registry.set_alias(conn, SetAlias(record.name, record.alias, version))
+        registering.set_alias(conn, SetAlias(record.name, record.alias, version), user)
     if record.stage:
-        registry.transition(conn, Transition(record.name, version, record.stage, record.archive))
+        stages.transition(conn, Transition(record.name, version, record.stage, record.archive), user)
 
 
 def _version(conn: Connection, record: wire.Register) -> str | None:

@@ -21,6 +21,8 @@ OWN = "/api/2.0/noria"
 PROTOCOL = 1
 """Raised when a client and a server of different releases no longer understand each other."""
 PROTOCOL_HEADER = "noria-protocol"
+USER_HEADER = "noria-user"
+"""Who asks, percent-encoded: what the client says of itself, and no proof."""
 
 _PATIENT = 4 << 20
 """Bytes of a body up to which it is read field by field if need be; that takes ten times its size, and a second for each 20 MiB."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec import UNSET, Struct, UnsetType
 
-from noria.types import Int, ModelVersion, RegisteredModel, Tag
+from noria.types import Change, Int, ModelVersion, RegisteredModel, Tag
 from noria.types import Name as Text
-from noria.wire.endpoint import MLFLOW, Empty, Endpoint
+from noria.wire.endpoint import MLFLOW, OWN, Empty, Endpoint
 
-_MODELS, _VERSIONS = f"{MLFLOW}/registered-models", f"{MLFLOW}/model-versions"
+_MODELS, _VERSIONS, _OWN = f"{MLFLOW}/registered-models", f"{MLFLOW}/model-versions", f"{OWN}/registry"
 
 
 class CreateModel(Struct, frozen=True):
@@ -135,6 +137,80 @@ class Uri(Struct, frozen=True):
     artifact_uri: str | UnsetType = UNSET
 
 
+# Of those who ask here, `user` is who does it; left out, it is whoever sent the request, as far as that is known.
+
+
+class Promote(Struct, frozen=True):
+    """champion: the version that the evidence was measured against, "" for none; if given and another one stands there by now, nothing
+    is changed."""
+
+    name: Text
+    version: Text
+    stage: Text = "Production"
+    champion: str | UnsetType = UNSET
+    user: str = ""
+    reason: str = ""
+    evidence: dict[str, Any] = {}
+
+
+class Promoted(Struct, frozen=True):
+    """archived: the versions that stood in the stage until now."""
+
+    model_version: ModelVersion
+    archived: list[str]
+    change: Change
+
+
+class Refuse(Struct, frozen=True):
+    name: Text
+    version: Text
+    stage: Text = "Production"
+    user: str = ""
+    reason: str = ""
+    evidence: dict[str, Any] = {}
+
+
+class Approve(Struct, frozen=True):
+    name: Text
+    version: Text
+    stage: Text = "Production"
+    user: str = ""
+    reason: str = ""
+
+
+class Rollback(Struct, frozen=True):
+    name: Text
+    stage: Text = "Production"
+    user: str = ""
+    reason: str = ""
+
+
+class Note(Struct, frozen=True):
+    name: Text
+    version: Text
+    action: Text
+    user: str = ""
+    reason: str = ""
+    evidence: dict[str, Any] = {}
+
+
+class History(Struct, frozen=True):
+    """Of a model, or of one version; with one action alone, if that is given."""
+
+    name: Text
+    version: str = ""
+    action: str = ""
+    max_results: Int = 100
+    page_token: str = ""
+
+
+class Changes(Struct, frozen=True, omit_defaults=True):
+    """The newest first."""
+
+    changes: list[Change] = []
+    next_page_token: str = ""
+
+
 CREATE = Endpoint("POST", f"{_MODELS}/create", CreateModel, Model)
 GET = Endpoint("GET", f"{_MODELS}/get", Name, Model)
 RENAME = Endpoint("POST", f"{_MODELS}/rename", Rename, Model)
@@ -157,3 +233,9 @@ TRANSITION = Endpoint("POST", f"{_VERSIONS}/transition-stage", Transition, Versi
 DOWNLOAD_URI = Endpoint("GET", f"{_VERSIONS}/get-download-uri", VersionKey, Uri)
 SET_VERSION_TAG = Endpoint("POST", f"{_VERSIONS}/set-tag", SetVersionTag, Empty)
 DELETE_VERSION_TAG = Endpoint("DELETE", f"{_VERSIONS}/delete-tag", VersionTag, Empty)
+PROMOTE = Endpoint("POST", f"{_OWN}/promote", Promote, Promoted)
+REFUSE = Endpoint("POST", f"{_OWN}/refuse", Refuse, Change)
+APPROVE = Endpoint("POST", f"{_OWN}/approve", Approve, Change)
+ROLLBACK = Endpoint("POST", f"{_OWN}/rollback", Rollback, Promoted)
+NOTE = Endpoint("POST", f"{_OWN}/note", Note, Change)
+HISTORY = Endpoint("GET", f"{_OWN}/history", History, Changes)
