@@ -19,14 +19,24 @@ from noria.client.http import Server
 from noria.errors import NoriaError
 from noria.models.fetch import Fetched
 from noria.serve.app import build
+from noria.serve.log import Keep, keeping
 from noria.types import Endpoint
 from noria.wire import serving
 
 
 def serve(
-    server: Server, fetched: Fetched, host: str, port: int, ready: Callable[[str], None], *, auth: bool, allow_pickle: bool
+    server: Server,
+    fetched: Fetched,
+    host: str,
+    port: int,
+    ready: Callable[[str], None],
+    *,
+    auth: bool,
+    allow_pickle: bool,
+    log: Keep | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT. ready: told the address once it answers. auth: ask for the server's token."""
+    """Serve until SIGTERM or SIGINT. ready: told the address once it answers. auth: ask for the server's token. log: how answers are
+    written down; None: they are not."""
     if not auth:
         door.check_open(host)
     model = models.load(fetched.folder, allow_pickle=allow_pickle)
@@ -40,7 +50,9 @@ def serve(
         server.call(serving.PUT, serving.Put(here))
         ready(url)
 
-    asyncio.run(_serve(build(model, server.token, ask=auth), listening, started))
+    app = build(model, server.token, ask=auth)
+    with keeping(app, log, server, here) as kept:
+        asyncio.run(_serve(kept, listening, started))
     try:
         server.call(serving.PUT, serving.Put(replace(here, state="STOPPED")))
     except NoriaError as error:
