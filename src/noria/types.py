@@ -212,7 +212,8 @@ class Change(Struct, frozen=True, omit_defaults=True):
 
 
 class Endpoint(Struct, frozen=True):
-    """A served model: which version answers where. `run_id` and `version` are empty for a model from a path. log: None if it keeps none."""
+    """A served model: which version answers where. `run_id` and `version` are empty for a model from a path. `problem` says why it is not
+    the version that its URI means by now. log: None if it keeps none."""
 
     endpoint_id: str
     model_uri: str
@@ -224,6 +225,7 @@ class Endpoint(Struct, frozen=True):
     run_id: str = ""
     host: str = ""
     pid: int = 0
+    problem: str = ""
     log: PredictionLog | None = None
 
 

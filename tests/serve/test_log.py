@@ -146,7 +146,7 @@ async def ask(app: Any, body: bytes, path: str = "/invocations", **headers: str)
 
 def test_answers_are_logged_with_the_version_that_gave_them(tmp_path: Path) -> None:
     log = Log(tmp_path, told([]))
-    app = logged(answer, log, lambda: "1")
+    app = logged(answer, log)
 
     async def run() -> None:
         assert (await ask(app, b'"old"', x_request_id="mine"))[b"x-request-id"] == b"mine"
@@ -167,7 +167,7 @@ def test_a_sample_is_a_sample(tmp_path: Path) -> None:
     states: list[PredictionLog] = []
     log = Log(tmp_path, told(states), sample=0.25)
     log._chance.seed(7)
-    app = logged(answer, log, lambda: "1")
+    app = logged(answer, log)
 
     async def run() -> None:
         for _ in range(1000):
@@ -180,7 +180,7 @@ def test_a_sample_is_a_sample(tmp_path: Path) -> None:
 
 def test_it_costs_an_answer_next_to_nothing(tmp_path: Path) -> None:
     log = Log(tmp_path, told([]))
-    app, body = logged(answer, log, lambda: "1"), json.dumps({"inputs": [[0.5] * 784]}).encode()
+    app, body = logged(answer, log), json.dumps({"inputs": [[0.5] * 784]}).encode()
 
     async def times(which: Any) -> float:
         taken = []

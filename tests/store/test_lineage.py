@@ -173,14 +173,14 @@ def test_cycles_end(book: Book) -> None:
 
 def test_evaluations_follow_their_version(book: Book) -> None:
     chain(book)
-    note = registry_wire.Note(
-        "flowers", "1", "evaluated", "ada", "accuracy 0.9", {"run_id": "r" * 32, "held_out": "/x.npz", "metrics": {}}
-    )
-    book.write(stages.note, note)
+    by = book.run("evaluate", "9" * 32, {"noria.evaluation.of": "flowers/1"})
+    evidence = {"run_id": by, "held_out": "/x.npz", "metrics": {}}
+    book.write(stages.note, registry_wire.Note("flowers", "1", "evaluated", "ada", "accuracy 0.9", evidence))
     graph = book.trace("flowers/1", "down")
-    assert "version evaluated in evaluation" in said(graph)
+    assert {"version evaluated in evaluation", "version evaluated by run", "run found evaluation"} <= said(graph)
     found = next(node for node in graph.nodes if node.kind == "evaluation")
     assert (found.title, found.facts["data"], found.facts["user"]) == ("accuracy 0.9", "/x.npz", "ada")
+    assert {edge.target for edge in book.trace("9" * 32, "down").edges} == {f"run:{by}", found.key}
     assert "data read by run" in said(book.trace(found.key, "up"))
 
 

@@ -1,64 +1,219 @@
-"""Promotion through a gate: a version takes a stage only if it is not worse than the one that stands there."""
+"""Promotion through a gate: a version takes a stage only if it meets all conditions, measured against the one that stands there."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from msgspec.structs import replace
+import msgspec
+from msgspec import UNSET, Struct
 
-from noria import models
+from noria.automation import gate as gates
 from noria.automation.conditions import CONDITIONS, Evidence, Verdict
+from noria.automation.evaluations import Answered, How, evaluate
+from noria.automation.gate import Gate, Rule
 from noria.client.http import Server
-from noria.errors import Invalid
-from noria.models.fetch import fetch
-from noria.types import ModelVersion
-from noria.wire import registry
+from noria.errors import Conflict, Invalid, NotFound
+from noria.process import whoami
+from noria.types import Change, ModelVersion, number
+from noria.wire import registry, runs
+from noria.wire.stages import stage_of
+
+_TRIES = 5
+_REASON = 4000
+"""Characters of the audit log's reason."""
 
 
-def promote(server: Server, name: str, version: str, stage: str = "Production", held_out: str | Path | None = None) -> Verdict:
-    """Move a version to a stage if the gate lets it; the versions that stood there are archived.
+class Judged(Struct, frozen=True):
+    """One condition of a gate, and what came of it."""
 
-    held_out: an .npz with `x`, [n, ...], and `y`, [n], that neither model was trained on; without it there is no gate, and
-    the verdict says so. The verdict is kept as tags of the version, whether it passed or not.
+    rule: Rule
+    verdict: Verdict
+
+
+class Decision(Struct, frozen=True):
+    """What a gate decided, all of it in one sentence after the other, the last of which is the `outcome`. `champion` is the version that it
+    was judged against, "" for none; `archived` are those that left the stage."""
+
+    passed: bool
+    sentence: str
+    outcome: str
+    conditions: list[Judged] = []
+    champion: str = ""
+    archived: list[str] = []
+    change: Change | None = None
+
+
+def of_model(server: Server, name: str) -> Gate | None:
+    """The gate that is kept with a registered model, if there is one. Raises Invalid if it cannot be understood."""
+    tags = {tag.key: tag.value for tag in server.call(registry.GET, registry.Name(name)).registered_model.tags}
+    text = tags.get(gates.TAG)
+    return gates.parse(text, f"the gate of {name}", Path("/")) if text else None
+
+
+def chosen(server: Server, name: str, given: Path | None, held_out: Path | None) -> Gate | None:
+    """The gate that decides: the model's own, or the one that was given; `held_out` takes the place of its usual examples.
+
+    Raises Invalid for another one than the model's own: a gate that whoever promotes may choose is none.
     """
-    candidate = server.call(registry.GET_VERSION, registry.VersionKey(name, version)).model_version
-    champion = _champion(server, name, stage, candidate)
-    verdict = _judge(server, candidate, champion, held_out)
-    for key, value in {"noria.gate": "passed" if verdict.passed else "refused", "noria.gate.verdict": verdict.sentence}.items():
-        server.call(registry.SET_VERSION_TAG, registry.SetVersionTag(name, version, key, value))
-    if verdict.passed:
-        active = stage.lower() in ("staging", "production")
-        server.call(registry.TRANSITION, registry.Transition(name, version, stage, archive_existing_versions=active))
-        return replace(verdict, sentence=f"{verdict.sentence} {name} {version} is in {stage} now.")
-    stays = f"{name} {champion.version} stays in {stage}." if champion else f"Nothing changed in {stage}."
-    return replace(verdict, sentence=f"{verdict.sentence} {stays}")
-
-
-def _champion(server: Server, name: str, stage: str, candidate: ModelVersion) -> ModelVersion | None:
-    standing = server.call(registry.LATEST, registry.Latest(name, [stage])).model_versions
-    return next((version for version in standing if version.version != candidate.version), None)
-
-
-def _judge(server: Server, candidate: ModelVersion, champion: ModelVersion | None, held_out: str | Path | None) -> Verdict:
+    own = of_model(server, name)
+    if own is not None and given is not None:
+        raise Invalid(
+            f"{name} has a gate of its own, so --gate is not taken.",
+            f"`noria models gate {name}` shows it, and changes it with --set.",
+        )
+    found = own or (gates.load(given) if given is not None else None)
+    if found is None:
+        return gates.usual(str(held_out.absolute())) if held_out is not None else None
     if held_out is None:
-        return Verdict(True, "No held-out data was given, so no gate was applied.")
-    x, y = _load(Path(held_out))
-    right = _right(server, candidate, x, y)
-    before = _right(server, champion, x, y) if champion else None
-    return CONDITIONS.get("not_worse").judge(Evidence(candidate=right, champion=before))
+        return found
+    usual = next(iter(found.held_out), gates.USUAL)
+    return msgspec.structs.replace(found, held_out={**found.held_out, usual: str(held_out.absolute())})
 
 
-def _load(path: Path) -> tuple[Any, Any]:
-    import numpy as np
+def promote(
+    server: Server, name: str, version: str, stage: str = "Production", *, gate: Gate | None, how: How, reason: str = ""
+) -> Decision:
+    """Move a version to a stage if the gate lets it; the versions that stood there are archived in the same transaction.
 
-    with np.load(path, allow_pickle=False) as arrays:
-        if not {"x", "y"} <= set(arrays.files) or len(arrays["x"]) != len(arrays["y"]) or not len(arrays["y"]):
-            raise Invalid(f"{path} does not hold arrays x and y of one length.", "Write it with numpy.savez(path, x=..., y=...).")
-        return arrays["x"], arrays["y"]
+    Whatever came of it is in the registry's log with its evidence. If another version took the stage meanwhile, the gate judges again against
+    that one. Raises Invalid for a condition that cannot be judged: then nothing was decided, and nothing is changed.
+    """
+    stage = stage_of(stage)
+    for _ in range(_TRIES):
+        candidate = server.call(registry.GET_VERSION, registry.VersionKey(name, version)).model_version
+        champion = _champion(server, candidate, stage) if gate else None
+        known = _Known(server, candidate, champion, stage, gate, how) if gate else None
+        judged = _judge(gate, known) if gate and known else []
+        evidence = _evidence(gate, judged, known) if gate and known else {}
+        try:
+            return _decide(server, candidate, champion, stage, judged, evidence, reason)
+        except Conflict as error:
+            how.tell(f"somebody was faster: {error.message} Judging again.")
+    raise Conflict(
+        f"{stage} of {name} changed {_TRIES} times while {name} {version} was judged.", "Promote it again when it is quiet."
+    )
 
 
-def _right(server: Server, version: ModelVersion, x: Any, y: Any) -> list[bool]:
-    """Whether each example was classified right."""
-    predictor = models.load(fetch(server, f"models:/{version.name}/{version.version}").folder)
-    return [bool(right) for right in predictor.predict(x).argmax(1) == y]
+def _decide(
+    server: Server, candidate: ModelVersion, champion: ModelVersion | None, stage: str, judged: list[Judged], evidence: dict[str, Any], reason: str
+) -> Decision:  # fmt: skip
+    name, version, before = candidate.name, candidate.version, champion.version if champion else ""
+    said = " ".join(each.verdict.sentence for each in judged) or "No held-out data was given, so no gate was applied."
+    told = f"{reason} {said}".strip()[:_REASON]
+    if not all(each.verdict.passed for each in judged):
+        change = server.call(registry.REFUSE, registry.Refuse(name, version, stage, whoami(), told, evidence))
+        stays = f"{name} {before} stays in {stage}." if before else f"Nothing changed in {stage}."
+        return Decision(False, f"{said} {stays}", stays, judged, before, [], change)
+    asked = registry.Promote(name, version, stage, before if evidence else UNSET, whoami(), told, evidence)
+    done = server.call(registry.PROMOTE, asked)
+    there = f"{name} {version} is in {stage} now."
+    return Decision(True, f"{said} {there}", there, judged, before, done.archived, done.change)
+
+
+def _champion(server: Server, candidate: ModelVersion, stage: str) -> ModelVersion | None:
+    """The newest version in the stage but for the candidate."""
+    standing = server.call(registry.LATEST, registry.Latest(candidate.name, [stage])).model_versions
+    if not any(each.version == candidate.version for each in standing):
+        return standing[0] if standing else None
+    quoted = candidate.name.replace("'", "\\'")
+    known = server.call(registry.SEARCH_VERSIONS, registry.SearchVersions(f"name='{quoted}'")).model_versions
+    others = [each for each in known if each.current_stage == stage and each.version != candidate.version]
+    return max(others, key=lambda each: int(each.version), default=None)
+
+
+def _judge(gate: Gate, known: _Known) -> list[Judged]:
+    """Every condition is judged, so that a refusal tells all that is missing; the first that cannot be is raised in the end."""
+    judged, broken = [], []
+    for rule in gate.rules:
+        try:
+            judged.append(Judged(rule, CONDITIONS.get(rule.name).judge(known.evidence(rule.held_out), **rule.settings)))
+        except Invalid as error:
+            broken.append(error)
+    if broken:
+        raise broken[0]
+    return judged
+
+
+class _Known:
+    """What the conditions of one gate look at, each part found out once and only if it is asked for."""
+
+    def __init__(
+        self, server: Server, candidate: ModelVersion, champion: ModelVersion | None, stage: str, gate: Gate, how: How
+    ) -> None:  # fmt: skip
+        self._versions = [candidate, *([champion] if champion else [])]
+        logged, unlogged, maker = _logged(server, candidate)
+        self._logged, self._unlogged = logged, unlogged
+        self._authors = sorted({user for user in (candidate.user_id, *maker) if user})
+        self._approvals = list(_approvals(server, candidate, stage))
+        self.champion = champion.version if champion else ""
+        self.answers = {
+            name: evaluate(server, self._versions, Path(gate.held_out[name]), how)
+            for name in dict.fromkeys(rule.held_out for rule in gate.rules)
+            if name in gate.held_out
+        }
+
+    def evidence(self, held_out: str) -> Evidence:
+        common: dict[str, Any] = {"unlogged": self._unlogged, "authors": self._authors, "approvals": self._approvals}
+        answers = self.answers.get(held_out)
+        if answers is None:
+            return Evidence(metrics=self._logged, **common)
+        own = answers[0]
+        theirs = answers[1] if len(answers) > 1 else None
+        return Evidence(
+            metrics={**self._logged, **{key: float(value) for key, value in own.evaluation.metrics.items()}},
+            candidate=_right(own) or [], champion=_right(theirs) if theirs else None, examples=own.examples,
+            standing=theirs.examples if theirs else None, slices=own.slices, cost=own.evaluation.cost, **common)  # fmt: skip
+
+
+def _measured(answered: Answered) -> dict[str, Any]:
+    """By which an evaluation is found again, and known to be the one that was judged."""
+    found = answered.evaluation
+    return {"of": found.of, "run_id": found.run_id, "held_out_sha256": found.held_out_sha256, "model_sha256": found.model_sha256,
+            "predictions_sha256": found.predictions_sha256, "metrics": found.metrics, **found.cost, "hardware": found.hardware}  # fmt: skip
+
+
+def _right(answered: Answered) -> Sequence[bool] | None:
+    right = answered.examples.get("right")
+    return right.tolist() if right is not None else None
+
+
+def _logged(server: Server, version: ModelVersion) -> tuple[Mapping[str, float], str, list[str]]:
+    """The metrics of a version's run, why there are none, and who made the run."""
+    if not version.run_id:
+        return {}, f"{version.name} {version.version} has no run, so nothing was logged for it. ", []
+    try:
+        run = server.call(runs.GET, runs.Get(version.run_id)).run
+    except NotFound:
+        return {}, f"The run of {version.name} {version.version} is gone, and what it logged with it. ", []
+    tags = {tag.key: tag.value for tag in run.data.tags}
+    return {metric.key: float(metric.value) for metric in run.data.metrics}, "", [run.info.user_id, tags.get("mlflow.user", "")]
+
+
+def authors(server: Server, version: ModelVersion) -> list[str]:
+    """Who made a version: whoever registered it, and whose run it is from."""
+    return sorted({user for user in (version.user_id, *_logged(server, version)[2]) if user})
+
+
+def _approvals(server: Server, version: ModelVersion, stage: str) -> Iterator[str]:
+    asked = registry.History(version.name, version.version, "approved", 1000)
+    for change in server.call(registry.HISTORY, asked).changes:
+        if change.evidence.get("stage") == stage and change.user:
+            yield change.user
+
+
+def _evidence(gate: Gate, judged: Sequence[Judged], known: _Known) -> dict[str, Any]:
+    """What the log keeps: each condition with its settings and figures, and by their digests what it was measured on."""
+    conditions = [
+        {"name": each.rule.name, "settings": each.rule.settings, "held_out": each.rule.held_out, "passed": each.verdict.passed,
+         "sentence": each.verdict.sentence, "figures": {key: number(value) for key, value in each.verdict.figures.items()}}
+        for each in judged
+    ]  # fmt: skip
+    measured = {name: [_measured(each) for each in answers] for name, answers in known.answers.items()}
+    return {
+        "gate": {"from": gate.origin, "sha256": gate.digest},
+        "champion": known.champion,
+        "conditions": conditions,
+        "evaluations": measured,
+    }

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 from msgspec import Struct
+from msgspec.structs import replace
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
@@ -251,6 +252,8 @@ def _best(server: Server, run_ids: Sequence[str]) -> Trained:
 
 def _promote(server: Server, screen: _Screen, best: Trained, held_out: Path) -> str:
     """Step 5: register the best model and let the gate decide. The version that was registered."""
+    from noria.automation.evaluations import How
+    from noria.automation.gate import usual
     from noria.automation.promote import promote
 
     screen.step("registry", "the gate compares on the held-out images")
@@ -260,7 +263,8 @@ def _promote(server: Server, screen: _Screen, best: Trained, held_out: Path) -> 
         server.call(registry.GET, registry.Name(MODEL))  # It was there before.
     created = server.call(registry.CREATE_VERSION, registry.CreateVersion(MODEL, f"runs:/{best.run_id}/model", best.run_id))
     version = created.model_version.version
-    verdict = promote(server, MODEL, version, "Production", held_out)
+    how = How(lambda command: replace(_spec("evaluate", 1, 0), command=command))
+    verdict = promote(server, MODEL, version, "Production", gate=usual(str(held_out)), how=how)
     screen.done(f"best of all is {best.name} (val_accuracy {best.score:.3f}): {MODEL} {version}. {verdict.sentence}")
     return version
 

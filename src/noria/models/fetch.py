@@ -47,6 +47,22 @@ def fetch(server: Server, uri: str) -> Fetched:
     raise Invalid(f"'{uri}' is no model.", "Write models:/NAME/Production, models:/NAME/3, runs:/RUN/model or a folder.")
 
 
+def copy(server: Server, name: str, version: str, target: Path) -> None:
+    """Download a version's files as they are on the server now to the folder `target`, which is made. Raises NotFound if they are gone."""
+    location = _location(server, str(server.call(registry.DOWNLOAD_URI, registry.VersionKey(name, version)).artifact_uri))
+    try:
+        files = list(server.tree(location))
+    except NotFound:
+        files = []
+    if not files:
+        raise NotFound(
+            f"The files of {name} {version} are gone: there is no model at {location}.", "Register it again from its run."
+        )
+    target.mkdir(parents=True)
+    for path in files:
+        server.download(location, path, target / path)
+
+
 def resolve(server: Server, uri: str) -> tuple[str, str, str]:
     """Name, version and run of a `models:/` URI."""
     match = re.fullmatch(r"models:/(?P<name>[^/@]+)(?:/(?P<which>[^/@]+)|@(?P<alias>[^/@]+))", uri)
@@ -68,11 +84,7 @@ def resolve(server: Server, uri: str) -> tuple[str, str, str]:
 
 def _download(server: Server, location: str, *, anew: bool = False) -> Path:
     """anew: what was kept may have changed since, as the artifacts of a run can; those of a version do not."""
-    if location.startswith("models:/m-"):
-        model_id = location.removeprefix("models:/")
-        location = server.call(logged_models.GET, logged_models.Key(model_id)).model.info.artifact_uri
-    if not location.startswith(artifacts.SCHEME):
-        raise Invalid(f"The model lies at {location}, which this client cannot read.", "Copy it here and give the folder.")
+    location = _location(server, location)
     home = config.load().folder / "models"
     kept = home / hashlib.sha256(f"{server.url} {location}".encode()).hexdigest()[:32]
     if kept.is_dir() and not anew:
@@ -93,3 +105,13 @@ def _download(server: Server, location: str, *, anew: bool = False) -> Path:
         if not kept.is_dir():  # Otherwise somebody was faster, with the same files.
             raise
     return kept
+
+
+def _location(server: Server, location: str) -> str:
+    """Where the files lie below the server's artifacts. Raises Invalid if that is elsewhere."""
+    if location.startswith("models:/m-"):
+        model_id = location.removeprefix("models:/")
+        location = server.call(logged_models.GET, logged_models.Key(model_id)).model.info.artifact_uri
+    if not location.startswith(artifacts.SCHEME):
+        raise Invalid(f"The model lies at {location}, which this client cannot read.", "Copy it here and give the folder.")
+    return location

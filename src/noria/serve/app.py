@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,40 +13,44 @@ from starlette.routing import Route
 
 from noria.door import App, Gate, problem
 from noria.errors import Invalid, NoriaError, TooLarge
-from noria.models import Predictor
-from noria.serve.batcher import Batcher
+from noria.serve.follow import Current
+from noria.serve.log import VERSION
 from noria.serve.protocols import PROTOCOLS, Protocol
 
 BODY = 64 * 2**20
 
 
-def build(model: Predictor, token: str, *, ask: bool) -> App:
+def build(current: Current, token: str, *, ask: bool) -> App:
     """The ASGI application. ask: whether requests must carry the token."""
-    batcher = Batcher(model.predict)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        task = asyncio.create_task(batcher.run())
+        current.start()
         yield
-        task.cancel()
+        current.stop()
 
     async def alive(_: Request) -> Response:
         return PlainTextResponse("OK")
 
     protocols = [PROTOCOLS.get(name) for name in PROTOCOLS.names()]
-    routes = [Route(protocol.PATH, _handler(protocol, model, batcher), methods=["POST"]) for protocol in protocols]
+    routes = [Route(protocol.PATH, _handler(protocol, current), methods=["POST"]) for protocol in protocols]
     routes += [Route(path, alive) for path in ("/health", "/ping")]
     handlers: dict[Any, Any] = {NoriaError: _respond, Exception: _respond}
     return Gate(Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers), token, ask=ask)
 
 
-def _handler(protocol: Protocol, model: Predictor, batcher: Batcher) -> Any:
+def _handler(protocol: Protocol, current: Current) -> Any:
     async def handle(request: Request) -> Response:
-        rows = model.check(protocol.decode(await _body(request), request.headers.get("content-type", "").partition(";")[0]))
+        body = await _body(request)
+        request.scope[VERSION], (model, batcher) = (
+            current.version,
+            current.loaded,
+        )  # Only now: from here to the batcher nothing waits, so that it cannot be closed before.
+        rows = model.check(protocol.decode(body, request.headers.get("content-type", "").partition(";")[0]))
         if rows.ndim == 0 or not len(rows):
             raise Invalid("There is no example in this batch.", "Send a list of examples, even of one.")
-        body, kind = protocol.encode(await batcher.predict(rows))
-        return Response(body, media_type=kind)
+        answer, kind = protocol.encode(await batcher.predict(rows))
+        return Response(answer, media_type=kind)
 
     return handle
 

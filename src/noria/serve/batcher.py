@@ -28,6 +28,7 @@ class Batcher:
         self._waiting: deque[Request] = deque()
         self._arrived = asyncio.Event()
         self._worker = ThreadPoolExecutor(1, "noria-worker")
+        self._closing = False
 
     async def predict(self, rows: Array) -> Array:
         """The answers for these rows. Raises what the model raised for them; Unavailable if too many wait already."""
@@ -39,12 +40,18 @@ class Batcher:
         return await future
 
     async def run(self) -> None:
-        """Serve for ever; cancel to stop."""
-        while True:
+        """Serve until it is closed, or for ever; cancel to stop."""
+        while not self._closing:
             await self._arrived.wait()
             self._arrived.clear()
             while self._waiting:
                 await self._serve(self._next())
+        self._worker.shutdown(wait=False)
+
+    def close(self) -> None:
+        """Serve those who wait, and end. Nobody may ask any more."""
+        self._closing = True
+        self._arrived.set()
 
     def _next(self) -> list[Request]:
         """The oldest request, and those behind it whose rows fit into the same array and the same call."""

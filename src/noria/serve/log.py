@@ -28,7 +28,7 @@ from noria.client.http import Server
 from noria.door import App
 from noria.errors import Invalid, NoriaError
 from noria.serve.protocols import PROTOCOLS
-from noria.types import Endpoint, PredictionLog
+from noria.types import PredictionLog
 from noria.wire import serving
 
 VERSION = "noria.version"
@@ -247,8 +247,8 @@ def parsed(text: bytes) -> dict[str, Any] | None:
 
 
 @contextmanager
-def keeping(app: App, keep: Keep | None, server: Server, here: Endpoint) -> Iterator[App]:
-    """An endpoint's application, whose answers are logged while this goes on; as it is, if they are not to be."""
+def keeping(app: App, keep: Keep | None, server: Server, endpoint: str) -> Iterator[App]:
+    """The application of an endpoint of this id, whose answers are logged while this goes on; as it is, if they are not to be."""
     if keep is None:
         yield app
         return
@@ -256,20 +256,20 @@ def keeping(app: App, keep: Keep | None, server: Server, here: Endpoint) -> Iter
 
     def report(state: PredictionLog) -> bool:
         try:
-            told.call(serving.LOGGED, serving.Logged(here.endpoint_id, state))
+            told.call(serving.LOGGED, serving.Logged(endpoint, state))
         except NoriaError:  # Not known there yet, or out of reach: it is told again.
             return False
         return True
 
-    log = Log(keep.folder / here.endpoint_id, report, inputs=keep.inputs, sample=keep.sample, most=keep.most)
+    log = Log(keep.folder / endpoint, report, inputs=keep.inputs, sample=keep.sample, most=keep.most)
     try:
-        yield logged(app, log, lambda: here.version)
+        yield logged(app, log)
     finally:
         log.close()
 
 
-def logged(app: App, log: Log, version: Callable[[], str]) -> App:
-    """The application, whose answers are logged. version: which one answers, where the request's scope does not say so."""
+def logged(app: App, log: Log) -> App:
+    """The application, whose answers are logged."""
     paths = frozenset(PROTOCOLS.get(name).PATH for name in PROTOCOLS.names())
 
     async def call(scope: Any, receive: Any, send: Any) -> None:
@@ -279,7 +279,7 @@ def logged(app: App, log: Log, version: Callable[[], str]) -> App:
         asked, told, status = list[bytes](), list[bytes](), 0
         given = dict(scope["headers"]).get(b"x-request-id", b"")[:_ID]
         name = given.decode("latin-1") or uuid4().hex
-        begun, clock, answering = time.time(), time.perf_counter(), version()
+        begun, clock = time.time(), time.perf_counter()
 
         async def hear() -> Any:
             message = await receive()
@@ -298,7 +298,6 @@ def logged(app: App, log: Log, version: Callable[[], str]) -> App:
         await app(scope, hear, tell)
         if status == 200:
             took = (time.perf_counter() - clock) * 1000
-            said = str(scope.get(VERSION, answering))
-            log.put(Answered(int(begun * 1000), name, said, b"".join(asked), b"".join(told), took))
+            log.put(Answered(int(begun * 1000), name, str(scope.get(VERSION, "")), b"".join(asked), b"".join(told), took))
 
     return call

@@ -19,6 +19,7 @@ from noria.client.http import Server
 from noria.errors import NoriaError
 from noria.models.fetch import Fetched
 from noria.serve.app import build
+from noria.serve.follow import Current, Follower, moves
 from noria.serve.log import Keep, keeping
 from noria.types import Endpoint
 from noria.wire import serving
@@ -39,27 +40,32 @@ def serve(
     written down; None: they are not."""
     if not auth:
         door.check_open(host)
-    model = models.load(fetched.folder, allow_pickle=allow_pickle)
+
+    def load(found: Fetched) -> models.Predictor:
+        return models.load(found.folder, allow_pickle=allow_pickle)
+
+    current = Current(load(fetched), fetched.version)
     listening = door.listen(host, port)
     url = door.url(host, listening)
     here = Endpoint(
         uuid4().hex[:12], fetched.uri, url, "RUNNING", int(time.time() * 1000), fetched.model_name, fetched.version, fetched.run_id,
         socket.gethostname(), os.getpid())  # fmt: skip
 
+    follower = Follower(server, here, current, load)
+
     def started() -> None:
         server.call(serving.PUT, serving.Put(here))
         ready(url)
 
-    app = build(model, server.token, ask=auth)
-    with keeping(app, log, server, here) as kept:
-        asyncio.run(_serve(kept, listening, started))
+    with keeping(build(current, server.token, ask=auth), log, server, here.endpoint_id) as app:
+        asyncio.run(_serve(app, listening, started, follower))
     try:
-        server.call(serving.PUT, serving.Put(replace(here, state="STOPPED")))
+        server.call(serving.PUT, serving.Put(replace(follower.here, state="STOPPED")))
     except NoriaError as error:
         print(f"noria: the end of this endpoint was not recorded: {error.message}", file=sys.stderr)
 
 
-async def _serve(app: door.App, listening: socket.socket, started: Callable[[], None]) -> None:
+async def _serve(app: door.App, listening: socket.socket, started: Callable[[], None], follower: Follower) -> None:
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="on", ws="none", server_header=False, timeout_graceful_shutdown=5
     )
@@ -72,4 +78,7 @@ async def _serve(app: door.App, listening: socket.socket, started: Callable[[], 
         await asyncio.sleep(0.005)
     if server.started:
         await asyncio.to_thread(started)
+    following = asyncio.create_task(follower.run()) if moves(follower.here.model_uri) else None
     await task
+    if following is not None:
+        following.cancel()

@@ -43,7 +43,7 @@ def _candidates(conn: Connection, text: str, exact: bool, kind: str) -> Iterator
     if kind == "predictions":
         yield from (key("predictions", split(each)[1]) for each in _endpoints(conn, text, exact))
     elif kind == "evaluation":
-        yield from (edge.target for edge in lineage_evaluated.edges(conn, {"evaluation": [text]}, up=True, most=1))
+        yield from (key("evaluation", str(each.id)) for each in lineage_evaluated.load(conn, [text]))
     elif "/" in text:
         yield from _uri(conn, text) if exact else ()
     elif text:

@@ -63,6 +63,7 @@ def _ties() -> list[Tie]:
     at_commit = End("code", Indexed(commit.c.value), lambda name: () if frozen(name) else (name,))
     at_job, at_parent = End("job", Indexed(job.c.value)), End("run", Indexed(parent.c.value))
     at_run, at_model = End("run", run.c.uuid), End("model", logged_model.c.id)
+    of = _tagged("of")
     read, wrote = aliased(run_model, name="read"), aliased(run_model, name="wrote")
     newest = (run.c.id.desc(),)
     read_by = select(dataset.c.digest, run.c.uuid).join(run, run.c.id == dataset.c.run)
@@ -80,6 +81,8 @@ def _ties() -> list[Tie]:
             select(job.c.value, run.c.uuid).join(run, run.c.id == job.c.run).where(job.c.key == JOB), newest),
         Tie(at_parent, "started", at_run,
             select(parent.c.value, run.c.uuid).join(run, run.c.id == parent.c.run).where(parent.c.key == PARENT), newest),
+        Tie(End("version", Indexed(of.c.value)), "evaluated by", at_run,
+            select(of.c.value, run.c.uuid).join(run, run.c.id == of.c.run).where(of.c.key == lineage_evaluated.OF), newest),
         Tie(End("run", logged_model.c.run), "logged", at_model,
             select(logged_model.c.run, logged_model.c.id).where(logged_model.c.run != "")),
         Tie(at_run, "logged", End("model", wrote.c.model_id),

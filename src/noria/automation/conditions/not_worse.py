@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from noria.automation.conditions import Evidence, Verdict
+from noria.automation.resampling import tail
 from noria.errors import Invalid
 
 
@@ -18,7 +19,9 @@ def judge(evidence: Evidence, *, level: float = 0.05, minimum: float = 0.0) -> V
     below `minimum`. Raises Invalid if the two were not judged on the same number of examples, or on none."""
     candidate, champion = evidence.candidate, evidence.champion
     if not candidate:
-        raise Invalid("There are no held-out examples to judge the candidate by.", "Log held_out.json with the run.")
+        raise Invalid(
+            "There are no held-out examples to judge the candidate by.", "Give a held-out file, with --held-out or in the gate."
+        )
     accuracy = sum(candidate) / len(candidate)
     figures = {"accuracy": accuracy, "examples": float(len(candidate))}
     if accuracy < minimum:
@@ -41,12 +44,3 @@ def judge(evidence: Evidence, *, level: float = 0.05, minimum: float = 0.0) -> V
 
 def _mean(right: Sequence[bool]) -> float:
     return sum(right) / len(right)
-
-
-def tail(lost: int, tossed: int) -> float:
-    """The chance that of `tossed` fair coins `lost` or more show heads; exact, in whole numbers until the last division."""
-    ways, term = 0, 1  # term = tossed choose k, from k = tossed downwards.
-    for k in range(tossed, lost - 1, -1):
-        ways += term
-        term = term * k // (tossed - k + 1)
-    return ways / (1 << tossed)

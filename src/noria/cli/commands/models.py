@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
+from noria.cli import promotion
 from noria.cli.group import Group
 from noria.cli.show import json_option
 
@@ -98,25 +97,5 @@ def register(model_uri: str, name: str, tags: tuple[str, ...], as_json: bool) ->
     )
 
 
-@command.command()
-@click.argument("name")
-@click.argument("version")
-@click.option("--to", "stage", default="Production", show_default=True, help="Stage: Staging, Production or Archived.")
-@click.option(
-    "--held-out", type=click.Path(exists=True, dir_okay=False), help="An .npz with arrays x and y: the gate compares on it."
-)
-@json_option
-def promote(name: str, version: str, stage: str, held_out: str | None, as_json: bool) -> None:
-    """Promote a version; with --held-out only if it is not worse than the version that stands there now.
-
-    Exit code 3 says that the gate refused.
-    """
-    from noria.automation.promote import promote
-    from noria.cli import show
-    from noria.cli.local import connect
-
-    verdict = promote(connect(), name, version, stage, held_out)
-    if as_json:
-        show.as_json(verdict)
-    click.echo(f"noria: {verdict.sentence}", err=True)
-    sys.exit(0 if verdict.passed else 3)
+for _each in promotion.COMMANDS:
+    command.add_command(_each)

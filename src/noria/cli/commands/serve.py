@@ -38,6 +38,8 @@ def command(
 
     In the foreground, with MLflow's scoring protocol at /invocations. MODEL_URI is models:/NAME/Production, models:/NAME/3, models:/NAME@alias, runs:/RUN/model or a folder. The address
     is printed on stdout once it answers. Requests carry the same token as those to the tracking server.
+
+    Of a stage or an alias it follows: when another version stands there, that one is loaded beside the old one and takes over without a failed request.
     """
     from noria import config
     from noria.cli import units
