@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -195,6 +196,19 @@ def test_depth_and_room_are_kept(book: Book) -> None:
     assert book.trace(DIGEST, "down", max_nodes=1).truncated
 
 
+def busy(book: Book) -> float:
+    """Seconds that this thread and the database have computed: what else the machine does is not ours."""
+
+    def own(conn: Any) -> list[int]:
+        asked = "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+        return list(conn.exec_driver_sql(asked).scalars()) if conn.dialect.name == "postgresql" else []
+
+    ticks = 0
+    for pid in book.store.read(own):
+        ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+    return time.thread_time() + ticks / os.sysconf("SC_CLK_TCK")
+
+
 def test_ten_thousand_runs_of_one_data_set_in_50_ms(book: Book) -> None:
     many = [(f"{number:032x}", "r", {"mlflow.user": "ada"}) for number in range(10_000)]
     book.store.write(lambda conn: runs.insert_scheduled(conn, 0, "ada", many)).result()
@@ -213,15 +227,14 @@ def test_ten_thousand_runs_of_one_data_set_in_50_ms(book: Book) -> None:
     oldest = f"{0:032x}"
     version = book.version(f"runs:/{oldest}/net", oldest)
     book.trace(DIGEST)  # The statements are compiled.
-    took = [1.0]
-    while min(took) >= 0.05 and len(took) <= 30:  # The machine may have something else to do.
-        begun = time.perf_counter()
+    begun = busy(book)
+    for _ in range(20):
         graph = book.trace(DIGEST, max_nodes=200)
-        took.append(time.perf_counter() - begun)
+    took = (busy(book) - begun) / 20
     assert graph.truncated and len(graph.nodes) <= 200
     assert f"version:{version}" in {node.key for node in graph.nodes}, "runs that led to versions come first"
     assert next(node.facts["runs"] for node in graph.nodes if node.kind == "data") == "10000"
-    assert min(took) < 0.05, took
+    assert took < 0.05, took
     listed = book.store.read(lambda conn: datasets.list_(conn, wire.ListData())).data
     assert [(each.digest, each.names, each.runs) for each in listed] == [(DIGEST, ["flowers"], 10_000)]
 

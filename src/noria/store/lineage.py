@@ -44,6 +44,8 @@ def _both(ask: _Asked, root: str, request: wire.Trace, *, fair: bool) -> tuple[l
     for up in (True, False):
         if request.direction in ("both", "up" if up else "down"):
             cut |= _walk(ask, root, request, seen, edges, up=up, fair=fair)
+            if cut and not fair:
+                break  # It is walked again, more fairly.
     return list(edges), cut
 
 
@@ -62,6 +64,8 @@ def _walk(
         fresh = list(dict.fromkeys(_far(edge, up) for edge in found))
         new = [key for key in fresh if key not in seen]
         cut |= more or len(new) > most
+        if cut and not fair:
+            break
         seen.update(new[:most])
         edges.update(dict.fromkeys(edge for edge in found if _far(edge, up) in seen))
         level = [key for key in fresh if key in seen and key not in gone]

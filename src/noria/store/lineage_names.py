@@ -82,12 +82,12 @@ def _version(conn: Connection, uri: str) -> Iterator[str]:
 def _begun(conn: Connection, column: Column[str], text: str, exact: bool) -> list[str]:
     """The values that are this text, or that begin with it."""
     if exact:
-        where = column == text
+        query = select(column).where(column == text).limit(1)
     elif len(text) < _LEAST:
         return []
     else:
-        where = column.startswith(text, autoescape=True)
-    return [str(value) for value in conn.execute(select(column).where(where).distinct().limit(5)).scalars()]
+        query = select(column).where(column.startswith(text, autoescape=True)).distinct().limit(5)
+    return [str(value) for value in conn.execute(query).scalars()]
 
 
 def _jobs(conn: Connection, text: str, exact: bool) -> list[str]:
