@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 
-from sqlalchemy import Column, Connection, select
+from sqlalchemy import ColumnElement, Connection, and_, exists, select
 
 from noria.errors import Invalid, NotFound
 from noria.store import lineage_evaluated, lineage_ties, registry, sources
@@ -24,8 +24,8 @@ def named(conn: Connection, kind: Kind | str, text: str) -> str:
     before, _, rest = text.partition(":")
     if not kind and before in KINDS and rest:
         kind, text = before, rest
-    for exact in (True, False):
-        found = list(dict.fromkeys(each for each in _candidates(conn, text, exact, kind) if not kind or split(each)[0] == kind))
+    for find in (_exactly, _about):
+        found = list(dict.fromkeys(each for each in find(conn, kind, text) if not kind or split(each)[0] == kind))
         if len(found) > 1:
             raise Invalid(f"'{text[:80]}' means {_listed(found)}.", "Write all of the id of one of them.")
         if found:
@@ -39,16 +39,30 @@ def _listed(keys: list[str]) -> str:
     return " and ".join(words) + (" and others" if len(keys) > 4 else "")
 
 
-def _candidates(conn: Connection, text: str, exact: bool, kind: str) -> Iterator[str]:
-    if kind == "predictions":
-        yield from (key("predictions", split(each)[1]) for each in _endpoints(conn, text, exact))
-    elif kind == "evaluation":
-        yield from (key("evaluation", str(each.id)) for each in lineage_evaluated.load(conn, [text]))
-    elif "/" in text:
-        yield from _uri(conn, text) if exact else ()
-    elif text:
-        for find in _FIND:
-            yield from find(conn, text, exact)
+def _exactly(conn: Connection, kind: str, text: str) -> Iterable[str]:
+    """What has this id, or is meant by this URI."""
+    if kind == "evaluation":
+        return [key("evaluation", str(each.id)) for each in lineage_evaluated.load(conn, [text])]
+    return _of_endpoint(kind, _uri(conn, text) if "/" in text else _ids(conn, text))
+
+
+def _of_endpoint(kind: str, keys: Iterable[str]) -> Iterable[str]:
+    """Predictions have the id of their endpoint."""
+    if kind != "predictions":
+        return keys
+    return [key("predictions", split(each)[1]) for each in keys if split(each)[0] == "endpoint"]
+
+
+def _ids(conn: Connection, text: str) -> list[str]:
+    """Of which kinds this is a whole id, in one question."""
+    coded = (tag.c.key == lineage_ties.CODE) & Indexed(tag.c.value).in_(lineage_ties.code_tags(text))
+    committed = (tag.c.key == lineage_ties.COMMIT) & (Indexed(tag.c.value) == text)
+    found = conn.execute(select(*(
+        exists().where(where) for where in (job.c.id == text, run.c.uuid == text, dataset.c.digest == text, logged_model.c.id == text,
+                                            endpoint.c.id == text, coded, committed)
+    ))).one()  # fmt: skip
+    kinds: tuple[Kind, ...] = ("job", "run", "data", "model", "endpoint", "code", "code")
+    return [key(kind, text) for kind, is_one in zip(kinds, found, strict=True) if is_one]
 
 
 def _uri(conn: Connection, text: str) -> Iterator[str]:
@@ -56,10 +70,10 @@ def _uri(conn: Connection, text: str) -> Iterator[str]:
         yield from _address(conn, text)
     elif text.startswith("runs:/"):
         run_id, _, path = text.removeprefix("runs:/").strip("/").partition("/")
-        for whole in _begun(conn, run.c.uuid, run_id, run_id == run_id[:32] and len(run_id) == 32):
+        for whole in _some(conn, run.c.uuid, _begins(run.c.uuid, run_id)):
             yield key("model", f"runs:/{whole}/{path}") if path else key("run", whole)
     elif match := re.fullmatch(r"models:/+(m-[^/@]+)", text):
-        yield from _models(conn, match[1], True)
+        yield from (each for each in _ids(conn, match[1]) if split(each)[0] == "model")
     else:
         yield from _version(conn, text if text.startswith("models:/") else f"models:/{text}")
 
@@ -79,52 +93,28 @@ def _version(conn: Connection, uri: str) -> Iterator[str]:
         yield key("version", f"{found.name}/{found.version}")
 
 
-def _begun(conn: Connection, column: Column[str], text: str, exact: bool) -> list[str]:
-    """The values that are this text, or that begin with it."""
-    if exact:
-        query = select(column).where(column == text).limit(1)
-    elif len(text) < _LEAST:
+def _about(conn: Connection, kind: str, text: str) -> Iterable[str]:
+    """What begins so, or has this name."""
+    if "/" in text or not text:
         return []
-    else:
-        query = select(column).where(column.startswith(text, autoescape=True)).distinct().limit(5)
-    return [str(value) for value in conn.execute(query).scalars()]
+    found = [key(of, each) for of, column in _IDS if len(text) >= _LEAST for each in _some(conn, column, _begins(column, text))]
+    if re.fullmatch(r"[0-9a-f]{4,64}", text):
+        for name in (lineage_ties.CODE, lineage_ties.COMMIT):
+            begun = (tag.c.key == name) & _begins(Indexed(tag.c.value), text)
+            found += [key("code", each.partition(".")[0]) for each in _some(conn, tag.c.value, begun)]
+    found += [key("run", each) for each in _some(conn, run.c.uuid, run.c.name == text)]
+    return _of_endpoint(kind, [*found, *(key("data", each) for each in _some(conn, dataset.c.digest, dataset.c.name == text))])
 
 
-def _jobs(conn: Connection, text: str, exact: bool) -> list[str]:
-    return [key("job", each) for each in _begun(conn, job.c.id, text, exact)]
+def _begins(column: ColumnElement[str], text: str) -> ColumnElement[bool]:
+    """An index finds these: letters and digits come before a tilde."""
+    return and_(column >= text, column < f"{text}~")
 
 
-def _runs(conn: Connection, text: str, exact: bool) -> list[str]:
-    by_name = [] if exact else conn.execute(select(run.c.uuid).where(run.c.name == text).limit(5)).scalars().all()
-    return [key("run", each) for each in [*_begun(conn, run.c.uuid, text, exact), *by_name]]
+def _some(conn: Connection, column: ColumnElement[str], where: ColumnElement[bool]) -> list[str]:
+    return [str(value) for value in conn.execute(select(column).where(where).distinct().limit(5)).scalars()]
 
 
-def _data(conn: Connection, text: str, exact: bool) -> list[str]:
-    by_name = (
-        [] if exact else conn.execute(select(dataset.c.digest).where(dataset.c.name == text).distinct().limit(5)).scalars().all()
-    )
-    return [key("data", each) for each in [*_begun(conn, dataset.c.digest, text, exact), *by_name]]
-
-
-def _models(conn: Connection, text: str, exact: bool) -> list[str]:
-    return [key("model", each) for each in _begun(conn, logged_model.c.id, text, exact)] if text.startswith("m-") else []
-
-
-def _endpoints(conn: Connection, text: str, exact: bool) -> list[str]:
-    return [key("endpoint", each) for each in _begun(conn, endpoint.c.id, text, exact)]
-
-
-def _code(conn: Connection, text: str, exact: bool) -> list[str]:
-    """A commit or frozen code, by what runs say of themselves."""
-    if not re.fullmatch(r"[0-9a-f]{4,64}", text):
-        return []
-    value, texts = Indexed(tag.c.value), ([text, *lineage_ties.code_tags(text)] if exact else [])
-    found = []
-    for tag_key in (lineage_ties.CODE, lineage_ties.COMMIT):
-        begins = value.in_(texts) if exact else (value >= text) & (value < f"{text}~")
-        query = select(tag.c.value).where(tag.c.key == tag_key, begins).distinct().limit(5)
-        found += [key("code", each.partition(".")[0]) for each in conn.execute(query).scalars()]
-    return found
-
-
-_FIND: tuple[Callable[[Connection, str, bool], list[str]], ...] = (_jobs, _runs, _data, _models, _endpoints, _code)
+_IDS: tuple[tuple[Kind, ColumnElement[str]], ...] = (
+    ("job", job.c.id), ("run", run.c.uuid), ("data", dataset.c.digest), ("model", logged_model.c.id), ("endpoint", endpoint.c.id),
+)  # fmt: skip
