@@ -172,10 +172,13 @@ def test_a_database_from_before_the_log_knows_who_stood_where(database: Path | s
     def before(conn: Connection) -> None:
         for table in ("registry_change", "webhook_delivery", "webhook"):
             conn.exec_driver_sql(f"DROP TABLE {table}")
-        for index in ("model_version_by_stage", "registered_model_tag_by_key", "model_version_tag_by_key", "alias_by_version"):
+        later = ("dataset_by_digest", "logged_model_by_run", "run_model_by_model", "endpoint_by_model", "model_version_by_place")
+        of_log = ("model_version_by_stage", "registered_model_tag_by_key", "model_version_tag_by_key", "alias_by_version",
+                  "registered_model_by_time")  # fmt: skip
+        for index in (*of_log, *later):
             conn.exec_driver_sql(f"DROP INDEX {index}")
-        conn.exec_driver_sql("DROP INDEX registered_model_by_time")
-        conn.exec_driver_sql("UPDATE alembic_version SET version_num = '0007'")
+        conn.exec_driver_sql("ALTER TABLE model_version DROP COLUMN place")
+        conn.exec_driver_sql("UPDATE alembic_version SET version_num = '0008'")
 
     store.write(before).result()
     store.close()

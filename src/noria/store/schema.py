@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy import Text as _Text
 from sqlalchemy.ext.compiler import compiles
 
-HEAD = "0009"
+HEAD = "0010"
 # Both databases compare and order text by code point, and count in 64 bits; SQLite's own name for that is INTEGER.
 Text = _Text().with_variant(_Text(collation="C"), "postgresql")
 Double = Float(53)
@@ -81,11 +81,14 @@ def _virtual(element: Any, compiler: Any, **options: Any) -> str:
     return f"GENERATED ALWAYS AS ({element.sqltext}) VIRTUAL"
 
 
+def _beginning(name: str, of: str) -> Column[str]:
+    return Column(name, Text, Computed(f"substr({of}, 1, {BEGINNING})", persisted=True))
+
+
 def _pairs(name: str) -> Table:
     """Texts of runs by key, and an index that answers for what begins a text without a look at the row."""
-    beginning = Column("beginning", Text, Computed(f"substr(value, 1, {BEGINNING})", persisted=True))
     index = Index(f"{name}_by_value", "key", "beginning", "run")
-    return Table(name, metadata, _run(), _key(), _value(), beginning, index, sqlite_with_rowid=False)
+    return Table(name, metadata, _run(), _key(), _value(), _beginning("beginning", "value"), index, sqlite_with_rowid=False)
 
 
 param, tag = _pairs("param"), _pairs("tag")
@@ -146,6 +149,7 @@ dataset = Table(
     Column("context", Text),
     Column("seq", Integer, nullable=False, server_default="0"),
     Index("dataset_by_name", "name", "digest"),
+    Index("dataset_by_digest", "digest", "run", "name"),
 )  # fmt: skip
 
 spool = Table(
@@ -177,6 +181,7 @@ logged_model = Table(
     Column("last_update_time", BigInteger, nullable=False),
     Column("lifecycle_stage", Text, nullable=False),
     Index("logged_model_by_experiment", "experiment", "lifecycle_stage", "creation_time"),
+    Index("logged_model_by_run", "run"),
 )  # fmt: skip
 
 
@@ -205,6 +210,7 @@ run_model = Table(
     Column("model_id", Text, primary_key=True),
     Column("direction", Text, primary_key=True),
     Column("step", BigInteger, nullable=False),
+    Index("run_model_by_model", "model_id", "run"),
 )  # fmt: skip
 
 registered_model = Table(
@@ -238,9 +244,11 @@ model_version = Table(
     Column("run_link", Text, nullable=False),
     Column("creation_time", BigInteger, nullable=False),
     Column("last_update_time", BigInteger, nullable=False),
+    _beginning("place", "location"),
     UniqueConstraint("model", "version"),
     Index("model_version_by_run", "run_id"),
     Index("model_version_by_stage", "model", "stage", "version"),
+    Index("model_version_by_place", "place"),
 )  # fmt: skip
 
 model_version_tag = Table(
@@ -367,4 +375,5 @@ endpoint = Table(
     Column("run_id", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Index("endpoint_by_run", "run_id"),
+    Index("endpoint_by_model", "model"),
 )  # fmt: skip
