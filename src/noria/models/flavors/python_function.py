@@ -111,7 +111,11 @@ def _function(root: Path, entry: Mapping[str, Any]) -> Any:
     file = root / str(entry.get("python_model", _FILE))
     if not file.resolve().is_relative_to(root.resolve()):
         raise Invalid(f"The model in {root} points to data outside of its folder.", "Do not trust it; get it again.")
-    return _cloudpickle().loads(file.read_bytes())
+    try:
+        return _cloudpickle().loads(file.read_bytes())
+    except (ImportError, AttributeError) as error:
+        raise Unsupported(f"The model in {root} needs code that is not here ({error}).",
+                          "Save it with code_paths=, or install what defines its parts.") from None  # fmt: skip
 
 
 def predictor(model: Any) -> Predict:
