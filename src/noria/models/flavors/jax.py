@@ -52,7 +52,7 @@ def save(model: Any, data: Path) -> Saved:
     import numpy as np
 
     (data / _FUNCTION).write_bytes(exported.serialize())
-    save_file({str(place): np.ascontiguousarray(leaf) for place, leaf in enumerate(leaves)}, data / _PARAMS)
+    save_file({str(place): np.asarray(leaf, order="C") for place, leaf in enumerate(leaves)}, data / _PARAMS)
     entry = {"jax_version": jax.__version__, "leaves": len(leaves)}
     return Saved(entry, [f"jax=={jax.__version__}", f"safetensors=={import_module('safetensors').__version__}"])
 

@@ -180,3 +180,24 @@ def _rows(answers: Any, count: int) -> Any:
     if not isinstance(answers, list | dict):
         raise Invalid(f"The pipeline answers with a {type(answers).__name__}.", "Use one that answers with records.")
     return answers
+
+
+class _PyFunc:
+    """What mlflow.pyfunc calls for a model without a pipeline."""
+
+    def __init__(self, model: Any) -> None:
+        self._predict = predictor(model)
+
+    def predict(self, data: Any, params: Mapping[str, Any] | None = None) -> Any:
+        return self._predict(data)
+
+
+def _load_pyfunc(path: str) -> _PyFunc:
+    """path: the model's folder."""
+    return _PyFunc(load(Path(path) / _MODEL, {"model_data": _MODEL, **_entry(Path(path))}))
+
+
+def _entry(root: Path) -> dict[str, Any]:
+    from noria.models import mlmodel
+
+    return mlmodel.read(root).flavors["transformers"]
