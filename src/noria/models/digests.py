@@ -15,7 +15,8 @@ from noria.models import careful, guard
 FILE = "noria.digests.json"
 _LATER = {"registered_model_meta"}
 """What mlflow's client puts into a folder that it has downloaded."""
-_MOST = 32 * 2**20
+MOST = 32 * 2**20
+"""Bytes of a list of digests."""
 _CURE = "Get the model again; if you changed it yourself, save it as a new one."
 
 
@@ -48,7 +49,7 @@ def check(folder: Path, found: Mapping[str, Path], known: str = "") -> None:
 
 
 def _listed(file: Path) -> dict[str, str]:
-    content = careful.parsed_json(file, _MOST)
+    content = careful.parsed_json(file, MOST)
     listed = content.get("files") if isinstance(content, dict) and content.get("algorithm") == "sha256" else None
     if not isinstance(listed, dict) or not all(isinstance(value, str) for value in listed.values()):
         raise Invalid(f"{file} is no list of digests.", _CURE)

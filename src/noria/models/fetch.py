@@ -8,13 +8,14 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory, mkdtemp
 
 from msgspec import Struct
 
 from noria import config
 from noria.client.http import Server
-from noria.errors import Invalid, NotFound
+from noria.errors import Invalid, NotFound, Unsupported
+from noria.models import digests
 from noria.wire import artifacts, logged_models, registry, runs
 
 DIGEST = "noria.digest"
@@ -75,6 +76,21 @@ def resolve(server: Server, uri: str) -> tuple[str, str, str]:
             raise NotFound(f"Model {name} has no version in {which}.", f"`noria models show {name}` lists its versions.")
         found = max(versions, key=lambda version: int(version.version))
     return name, found.version, found.run_id
+
+
+def known_digest(server: Server, source: str) -> str:
+    """What models.digest says of a model that lies at `runs:/RUN/path` or `models:/m-…`, by its list alone; "" if it has none."""
+    run, _, path = source.removeprefix("runs:/").partition("/")
+    try:
+        if source.startswith("runs:/"):
+            root = f"{server.call(runs.RESOLVE, runs.Resolve(run)).run.info.artifact_uri}/{path}"
+        else:
+            root = server.call(logged_models.GET, logged_models.Key(source.removeprefix("models:/"))).model.info.artifact_uri
+        with TemporaryDirectory() as folder:
+            server.download(root, digests.FILE, Path(folder) / "list", most=digests.MOST)
+            return digests.of_list((Path(folder) / "list").read_bytes())
+    except (NotFound, Unsupported):  # One of MLflow's, or one that lies elsewhere.
+        return ""
 
 
 def _download(server: Server, location: str, *, anew: bool = False) -> Path:

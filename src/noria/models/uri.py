@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing, nullcontext
 from importlib import import_module
 from pathlib import Path
 
@@ -33,7 +34,8 @@ def load(
     """
     if not str(uri).startswith(_SCHEMES):
         return open_folder(uri, allow_pickle=allow_pickle, in_process=in_process, digest=digest, memory=memory)
-    found = fetch.fetch(server or _server(), str(uri))
+    with nullcontext(server) if server else closing(_server()) as asked:
+        found = fetch.fetch(asked, str(uri))
     known = digest or found.digest
     try:
         return open_folder(found.folder, allow_pickle=allow_pickle, in_process=in_process, digest=known, memory=memory)
