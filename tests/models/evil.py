@@ -146,7 +146,14 @@ def skops_of_unknown_types(folder: Path, canary: Path) -> None:
 def skops_with_an_array_of_objects(folder: Path, canary: Path) -> None:
     array = io.BytesIO()
     np.save(array, np.array([Bomb(canary)], dtype=object), allow_pickle=True)
-    node = {"__class__": "ndarray", "__module__": "numpy", "__loader__": "NdArrayNode", "type": "numpy", "file": "a.npy", "__id__": 1}
+    node = {
+        "__class__": "ndarray",
+        "__module__": "numpy",
+        "__loader__": "NdArrayNode",
+        "type": "numpy",
+        "file": "a.npy",
+        "__id__": 1,
+    }
     skops(folder, {"a.npy": array.getvalue()}, {**node, "protocol": 2, "_skops_version": "0.16"})
 
 
@@ -249,7 +256,11 @@ def example_goes_up(folder: Path, canary: Path) -> None:
 
 @case
 def artifact_of_a_function_goes_up(folder: Path, canary: Path) -> None:
-    entry = {"loader_module": "mlflow.pyfunc.model", "python_model": "m.pkl", "artifacts": {"k": {"path": "../../secret", "uri": ""}}}
+    entry = {
+        "loader_module": "mlflow.pyfunc.model",
+        "python_model": "m.pkl",
+        "artifacts": {"k": {"path": "../../secret", "uri": ""}},
+    }
     write(folder, {"python_function": entry})
 
 
@@ -372,7 +383,10 @@ def digests_that_are_none(folder: Path, canary: Path) -> None:
 @case
 def zip_bomb(folder: Path, canary: Path) -> None:
     keras(folder, "keras.layers", "Dense", {"units": 1})
-    with zipfile.ZipFile(folder / "data" / "model.keras", "a", zipfile.ZIP_DEFLATED) as archive, archive.open("model.weights.h5", "w") as member:
+    with (
+        zipfile.ZipFile(folder / "data" / "model.keras", "a", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("model.weights.h5", "w") as member,
+    ):
         for _ in range(128):
             member.write(bytes(2**20))
 
@@ -394,7 +408,14 @@ def huge_tensor_in_safetensors(folder: Path, canary: Path) -> None:
 def huge_array(folder: Path, canary: Path) -> None:
     array = io.BytesIO()
     np.lib.format.write_array_header_1_0(array, {"descr": "<f8", "fortran_order": False, "shape": (2**40,)})
-    node = {"__class__": "ndarray", "__module__": "numpy", "__loader__": "NdArrayNode", "type": "numpy", "file": "a.npy", "__id__": 1}
+    node = {
+        "__class__": "ndarray",
+        "__module__": "numpy",
+        "__loader__": "NdArrayNode",
+        "type": "numpy",
+        "file": "a.npy",
+        "__id__": 1,
+    }
     skops(folder, {"a.npy": array.getvalue()}, {**node, "protocol": 2, "_skops_version": "0.16"})
 
 
@@ -410,7 +431,9 @@ def huge_tensor_in_onnx(folder: Path, canary: Path) -> None:
 @case
 def huge_network(folder: Path, canary: Path) -> None:
     network(folder)
-    (folder / "data" / "architecture.json").write_text(json.dumps({"name": "mlp", "arguments": {"inputs": 10**6, "width": 10**6}}))
+    (folder / "data" / "architecture.json").write_text(
+        json.dumps({"name": "mlp", "arguments": {"inputs": 10**6, "width": 10**6}})
+    )
     relist(folder)
 
 

@@ -12,9 +12,10 @@ import pytest
 
 from tests.conftest import require
 
-jax = pytest.importorskip("jax")
+pytest.importorskip("jax")
 pytest.importorskip("safetensors")
 
+import jax
 import jax.numpy as jnp
 
 from noria import models
@@ -45,12 +46,20 @@ MADE: dict[str, Callable[[], tuple[Any, Any, Any]]] = {
     "no parameters": lambda: (lambda p, x: jnp.sin(x), {}, X),
     "two inputs": lambda: (lambda p, x: x["a"] * p + x["b"], np.float32(2), {"a": X, "b": X}),
     "two outputs": lambda: (lambda p, x: {"sum": x.sum(1), "most": x.argmax(1)}, {}, X),
-    "embedding": lambda: (lambda p, x: jnp.take(p, x, axis=0).mean(1), R.random((10, 4), dtype="float32"), np.arange(6).reshape(2, 3) % 10),
+    "embedding": lambda: (
+        lambda p, x: jnp.take(p, x, axis=0).mean(1),
+        R.random((10, 4), dtype="float32"),
+        np.arange(6).reshape(2, 3) % 10,
+    ),
     "scan": lambda: (scanned, R.random((3, 4, 4), dtype="float32"), X),
     "convolution": lambda: (convolved, R.random((2, 1, 1, 3), dtype="float32"), X),
     "half": lambda: (lambda p, x: (x.astype(jnp.bfloat16) @ p).astype(jnp.float32), jnp.asarray(W, jnp.float16), X),
     "brain": lambda: (lambda p, x: (x @ p).astype(jnp.float32), jnp.asarray(W, jnp.bfloat16), X),
-    "solve": lambda: (lambda p, x: jnp.linalg.solve(p, x.T).T, R.random((4, 4), dtype="float32") + 4 * np.eye(4, dtype="float32"), X),
+    "solve": lambda: (
+        lambda p, x: jnp.linalg.solve(p, x.T).T,
+        R.random((4, 4), dtype="float32") + 4 * np.eye(4, dtype="float32"),
+        X,
+    ),
 }
 
 
@@ -73,7 +82,9 @@ def test_a_function_goes_between_noria_and_mlflow(name: str, tmp_path: Path) -> 
     # What MLflow read it writes again, and that is read here.
     theirs.metadata.save(str(tmp_path / "m" / "MLmodel"))
     (tmp_path / "m" / digests.FILE).unlink()
-    jax.tree_util.tree_map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), models.load(tmp_path / "m").predict(x), answer)
+    jax.tree_util.tree_map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), models.load(tmp_path / "m").predict(x), answer
+    )
 
 
 def test_an_exported_function_is_kept_as_it_is(tmp_path: Path) -> None:
@@ -99,7 +110,9 @@ def test_code_that_is_not_xlas_own_is_neither_kept_nor_loaded(tmp_path: Path, mo
         models.save(exported, tmp_path / "n")
 
 
-@pytest.mark.parametrize("text", ['custom_call @xla_ffi_python_cpu_callback(%0)', 'stablehlo.custom_call @"evil"(%0)', '{call_target_name = "evil"}'])
+@pytest.mark.parametrize(
+    "text", ["custom_call @xla_ffi_python_cpu_callback(%0)", 'stablehlo.custom_call @"evil"(%0)', '{call_target_name = "evil"}']
+)
 def test_calls_are_found_in_the_text_of_a_module(text: str) -> None:
     from noria.models.flavors import jax as flavor
 

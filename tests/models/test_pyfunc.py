@@ -12,10 +12,11 @@ import pytest
 
 from tests.conftest import require
 
-mlflow = pytest.importorskip("mlflow")
+pytest.importorskip("mlflow")
 pytest.importorskip("pandas")
 
 import cloudpickle
+import mlflow
 import pandas as pd
 
 from noria import models

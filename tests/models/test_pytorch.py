@@ -11,8 +11,9 @@ import pytest
 
 from tests.conftest import require
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
+import torch
 from torch import nn
 
 from noria import models

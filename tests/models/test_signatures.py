@@ -12,7 +12,9 @@ import pytest
 
 from tests.conftest import require
 
-pd = pytest.importorskip("pandas")
+pytest.importorskip("pandas")
+
+import pandas as pd
 
 from noria import models
 from noria.errors import Invalid
@@ -198,7 +200,9 @@ def test_the_card_says_what_the_model_is(tmp_path: Path, monkeypatch: pytest.Mon
         noria.log(loss=0.125, step=2)
         noria.log_dataset("rows", "abc", context="training")
         kept: list[str] = []
-        monkeypatch.setattr("noria.client.fluent.log_artifacts", lambda folder, _: kept.append((folder / "README.md").read_text()))
+        monkeypatch.setattr(
+            "noria.client.fluent.log_artifacts", lambda folder, _: kept.append((folder / "README.md").read_text())
+        )
         noria.log_model(model, input_example=FRAME[["double"]], card="A line, for <people>.", metadata={"test_accuracy": 0.5})
     text = kept[0]
     for words in ("A line, for <people>.", run.run_id, "| loss | 0.125 |", "| data | rows abc training |", "| test_accuracy | 0.5 |",

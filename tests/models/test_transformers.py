@@ -13,12 +13,11 @@ import pytest
 
 from tests.conftest import require
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("tokenizers")
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Libraries that transformers finds warn of each other.
-    transformers = pytest.importorskip("transformers")
+pytest.importorskip("transformers")
 
+import torch
 from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 
@@ -27,9 +26,21 @@ from noria.errors import Forbidden
 from noria.models import digests
 from noria.models.flavors import transformers as flavor
 
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Libraries that transformers finds warn of each other.
+    import transformers
+    import transformers.pipelines
+
 pytestmark = [pytest.mark.slow, pytest.mark.mlflow, pytest.mark.filterwarnings("ignore")]
-WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] a b c d e".split()
-SIZES: dict[str, Any] = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8, "vocab_size": 10, "max_position_embeddings": 32}
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "d", "e"]
+SIZES: dict[str, Any] = {
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 8,
+    "vocab_size": 10,
+    "max_position_embeddings": 32,
+}
 DISTIL: dict[str, Any] = {"dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 8, "vocab_size": 10, "max_position_embeddings": 32}
 
 

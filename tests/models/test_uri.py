@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-pd = pytest.importorskip("pandas")
+pytest.importorskip("pandas")
 pytest.importorskip("skops")
 
+import pandas as pd
 from click.testing import CliRunner
 from sklearn.linear_model import LinearRegression
 
@@ -48,7 +49,14 @@ def registered(own_server: Running, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_one_function_loads_whatever_names_a_model(registered: str, own_server: Running, tmp_path: Path) -> None:
     models.save(LINE, tmp_path / "m", input_example=FRAME)
-    for uri in ("models:/line/1", "models:/line@best", "models:/line/Production", "models:/line/latest", f"runs:/{registered}/model", tmp_path / "m"):
+    for uri in (
+        "models:/line/1",
+        "models:/line@best",
+        "models:/line/Production",
+        "models:/line/latest",
+        f"runs:/{registered}/model",
+        tmp_path / "m",
+    ):
         np.testing.assert_allclose(models.load(uri).predict(FRAME), LINE.predict(FRAME))
     for uri, kind in (("models:/line/7", NotFound), ("models:/line/Staging", NotFound), ("models:/none/1", NotFound), ("models:/line", Invalid),
                       (f"runs:/{registered}/other", NotFound), (tmp_path, NotFound)):  # fmt: skip

@@ -13,10 +13,16 @@ from noria.cli.show import json_option
 
 @click.command()
 @click.argument("model_uri")
-@click.option("--input", "given", required=True, type=click.Path(exists=True, dir_okay=False), help="Rows: .csv, .json, .npy or .parquet.")
-@click.option("--output", type=click.Path(dir_okay=False), help="Where the answers go, by the same endings; stdout as JSON without it.")
+@click.option(
+    "--input", "given", required=True, type=click.Path(exists=True, dir_okay=False), help="Rows: .csv, .json, .npy or .parquet."
+)
+@click.option(
+    "--output", type=click.Path(dir_okay=False), help="Where the answers go, by the same endings; stdout as JSON without it."
+)
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter of the prediction; repeat.")
-@click.option("--allow-pickle", is_flag=True, help="Load a model that may run code of its maker's, in a process without credentials.")
+@click.option(
+    "--allow-pickle", is_flag=True, help="Load a model that may run code of its maker's, in a process without credentials."
+)
 @json_option
 def predict(model_uri: str, given: str, output: str | None, params: tuple[str, ...], allow_pickle: bool, as_json: bool) -> None:
     """Ask a model about the rows of a file.
@@ -72,7 +78,8 @@ def _read(path: Path) -> tuple[Any, Any]:
 
     read = _ending(path, {".csv": _csv, ".json": _json, ".npy": _npy, ".parquet": _parquet})
     try:
-        return read(path)
+        rows, params = read(path)
+        return rows, params
     except NoriaError:
         raise
     except (ValueError, OSError, EOFError) as error:  # pandas, PyArrow and NumPy all raise kinds of these.
@@ -135,4 +142,6 @@ def _write(answers: Any, path: Path) -> None:
     try:
         _ending(path, kinds)(path)
     except (ValueError, OSError) as error:
-        raise Invalid(f"The answers cannot be kept in {path}: {' '.join(str(error).split()):.160}.", "Use --output FILE.json.") from None
+        raise Invalid(
+            f"The answers cannot be kept in {path}: {' '.join(str(error).split()):.160}.", "Use --output FILE.json."
+        ) from None
