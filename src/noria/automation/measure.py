@@ -14,6 +14,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -103,11 +104,11 @@ def evaluate(request: Request, beside: Path) -> Evaluation:
     data, folder = held_out.load(Path(request.held_out)), Path(request.folder)
     _seed(request.seed)
     before = time.perf_counter()
-    model = models.load(folder, allow_pickle=request.allow_pickle)
-    loaded = time.perf_counter() - before
-    model.check(data.x[:1])
-    predictions, per_second = _batches(model.predict, data.x)
-    single = _single(model.predict, data.x)
+    with closing(models.load(folder, allow_pickle=request.allow_pickle)) as model:
+        loaded = time.perf_counter() - before
+        model.check(data.x[:1])
+        predictions, per_second = _batches(model.predict, data.x)
+        single = _single(model.predict, data.x)
     task, outputs, examples = measures.judged(predictions, data.y, request.task)
     labels = {f"slice {name}": array for name, array in data.slices.items()}
     np.savez_compressed(beside / EXAMPLES, rows=held_out.rows(data), **{**examples, **labels})

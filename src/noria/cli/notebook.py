@@ -19,6 +19,7 @@ from noria.cli import find
 from noria.cli.local import connect, settle
 from noria.client.http import Server
 from noria.errors import AlreadyExists, Invalid, NoriaError, NotFound, Unsupported
+from noria.models import fetch
 from noria.types import ModelVersion, RunInfo, RunInputs, RunOutputs, Tag
 from noria.types import Run as Found
 from noria.wire import artifacts, experiments, logged_models, registry, runs
@@ -178,6 +179,8 @@ def register_model(model_uri: str, name: str, *, tags: Mapping[str, object] | No
             server.call(registry.CREATE, registry.CreateModel(name))
         except AlreadyExists:
             pass
+        if known := fetch.known_digest(server, source):
+            pairs.append(Tag(fetch.DIGEST, known))  # Whoever loads the version holds its files to this.
         request = registry.CreateVersion(name, source, run_id, pairs, model_id=model_id)
         return server.call(registry.CREATE_VERSION, request).model_version
 

@@ -110,8 +110,11 @@ class Server:
         with self._request("DELETE", f"{artifacts.CONTENT}/{quote(path)}", None, "") as answer:
             self._body(answer)
 
-    def download(self, root: str, path: str, target: Path) -> None:
-        """Fetch one artifact file to `target`, written beside and renamed. What breaks off goes on where it stopped, if the file is the same."""
+    def download(self, root: str, path: str, target: Path, most: int | None = None) -> None:
+        """Fetch one artifact file to `target`, written beside and renamed. What breaks off goes on where it stopped, if the file is the same.
+
+        most: bytes that it was said to have. Raises Invalid as soon as more come.
+        """
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = target.with_name(f".{target.name}.part")
         etag, have = "", -1
@@ -124,13 +127,13 @@ class Server:
                         out.seek(0)
                         out.truncate()
                     etag = answer.headers.get("ETag", "")
-                    if self._copy(answer, out):
+                    if self._copy(answer, out, path, most):
                         break
             else:
                 raise Unavailable(f"The download of '{path}' from {self.url} broke off after {have} bytes.", "Try again.")
         os.replace(beside, target)
 
-    def _copy(self, answer: http.client.HTTPResponse, out: BinaryIO) -> bool:
+    def _copy(self, answer: http.client.HTTPResponse, out: BinaryIO, path: str, most: int | None) -> bool:
         """Whether all of it came; what came is written."""
         while True:
             try:
@@ -139,6 +142,11 @@ class Server:
                 block = b""
             if not block:
                 break
+            if most is not None and out.tell() + len(block) > most:
+                self.close()
+                raise Invalid(
+                    f"'{path}' is larger than the {most} bytes that {self.url} said it has.", "Try again, or look at that server."
+                )
             out.write(block)
         if answer.length:
             self.close()

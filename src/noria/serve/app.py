@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from noria.door import App, Gate, problem
 from noria.errors import Invalid, NoriaError, TooLarge
+from noria.models import batches
 from noria.serve.follow import Current
 from noria.serve.log import VERSION
 from noria.serve.protocols import PROTOCOLS, Protocol
@@ -42,14 +43,13 @@ def build(current: Current, token: str, *, ask: bool) -> App:
 def _handler(protocol: Protocol, current: Current) -> Any:
     async def handle(request: Request) -> Response:
         body = await _body(request)
-        request.scope[VERSION], (model, batcher) = (
-            current.version,
-            current.loaded,
-        )  # Only now: from here to the batcher nothing waits, so that it cannot be closed before.
-        rows = model.check(protocol.decode(body, request.headers.get("content-type", "").partition(";")[0]))
-        if rows.ndim == 0 or not len(rows):
+        # Only now: from here to the batcher nothing waits, so that it cannot be closed before.
+        request.scope[VERSION], (model, batcher) = current.version, current.loaded
+        asked = protocol.decode(body, request.headers.get("content-type", "").partition(";")[0])
+        rows, params = model.check(asked.data), model.params(asked.params)
+        if batches.length(rows) < 1:
             raise Invalid("There is no example in this batch.", "Send a list of examples, even of one.")
-        answer, kind = protocol.encode(await batcher.predict(rows))
+        answer, kind = protocol.encode(await batcher.predict(rows, params))
         return Response(answer, media_type=kind)
 
     return handle

@@ -33,23 +33,29 @@ class Current:
     in between."""
 
     def __init__(self, model: Predictor, version: str = "") -> None:
-        self.loaded, self.version = (model, Batcher(model.predict)), version
+        self.loaded, self.version = (model, Batcher(model.answer)), version
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
-        task = asyncio.create_task(self.loaded[1].run())
+        model, batcher = self.loaded
+        task = asyncio.create_task(batcher.run())
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+
+        def ended(done: asyncio.Task[None]) -> None:
+            self._tasks.discard(done)
+            model.close()
+
+        task.add_done_callback(ended)
 
     def switch(self, model: Predictor, version: str = "") -> None:
         """From now on this one answers; what waits for the old one is still answered by it."""
         _, old = self.loaded
-        self.loaded, self.version = (model, Batcher(model.predict)), version
+        self.loaded, self.version = (model, Batcher(model.answer)), version
         self.start()
         old.close()
 
     def stop(self) -> None:
-        for task in self._tasks:
+        for task in list(self._tasks):
             task.cancel()
 
 

@@ -42,7 +42,7 @@ def serve(
         door.check_open(host)
 
     def load(found: Fetched) -> models.Predictor:
-        return models.load(found.folder, allow_pickle=allow_pickle)
+        return models.load(found.folder, allow_pickle=allow_pickle, digest=found.digest)
 
     current = Current(load(fetched), fetched.version)
     listening = door.listen(host, port)

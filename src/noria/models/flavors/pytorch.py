@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noria.errors import Forbidden, Invalid, Unsupported
-from noria.models.flavors import Saved, is_keras, recipe
+from noria.models.flavors import Saved, is_keras, is_transformers, numbers, recipe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,9 @@ LOADER = "mlflow.pytorch"
 
 def claims(model: object) -> bool:
     torch = sys.modules.get("torch")
-    return torch is not None and isinstance(model, torch.nn.Module) and recipe(model) is None and not is_keras(model)
+    if torch is None or not isinstance(model, torch.nn.Module):
+        return False
+    return recipe(model) is None and not is_keras(model) and not is_transformers(model)
 
 
 def save(model: nn.Module, data: Path) -> Saved:
@@ -37,7 +39,8 @@ def save(model: nn.Module, data: Path) -> Saved:
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise Invalid(f"This model cannot be pickled ({error}).", "Define its class at the top of a module.") from None
     version = torch.__version__.partition("+")[0]
-    return Saved({"pytorch_version": str(torch.__version__), "code": None}, [f"torch=={version}"])
+    return Saved({"pytorch_version": str(torch.__version__), "code": None}, [f"torch=={version}"],
+                 pickle=f"its class, {type(model).__qualname__}")  # fmt: skip
 
 
 def load(data: Path, entry: Mapping[str, Any], allow_pickle: bool = False) -> nn.Module:
@@ -65,6 +68,7 @@ def predictor(model: nn.Module) -> Predict:
 
     @torch.inference_mode()
     def predict(batch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        batch = numbers(batch)
         out = model(torch.from_numpy(batch if batch.flags.writeable else batch.copy()))
         if not isinstance(out, torch.Tensor):
             raise Invalid(
