@@ -89,7 +89,9 @@ def _check_external(tensor: Any, file: Path, root: Path) -> None:
     if not place.is_relative_to(root):
         raise Invalid(f"The model in {root} points to data outside of its folder.", "Do not trust it; get it again.")
     if not place.is_file():
-        raise Invalid(f"The model in {root} is incomplete: it has no {place.name} with its weights.", "Get it again, with all files.")
+        raise Invalid(
+            f"The model in {root} is incomplete: it has no {place.name} with its weights.", "Get it again, with all files."
+        )
     offset, length = int(said.get("offset", 0)), int(said.get("length", 0))
     if offset < 0 or length < 0 or offset + length > place.stat().st_size:
         raise damaged(place, f"{tensor.name} goes past its end")
@@ -112,11 +114,15 @@ def predictor(model: Any) -> Predict:
 
     def predict(batch: Any) -> Any:
         try:
-            answers = [_array(answer) for answer in session.run(names, {one.name: _fed(one, batch, len(inputs)) for one in inputs})]
+            answers = [
+                _array(answer) for answer in session.run(names, {one.name: _fed(one, batch, len(inputs)) for one in inputs})
+            ]
         except NoriaError:
             raise
         except Exception as error:  # ONNX Runtime's own have no common base.
-            raise Invalid(f"The model does not take this input ({' '.join(str(error).split()):.200}).", "Send what it was made for.") from None
+            raise Invalid(
+                f"The model does not take this input ({' '.join(str(error).split()):.200}).", "Send what it was made for."
+            ) from None
         return answers[0] if len(answers) == 1 else dict(zip(names, answers, strict=True))
 
     return predict
