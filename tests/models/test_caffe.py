@@ -158,6 +158,7 @@ def test_a_batch_of_another_length_and_the_next_call_do_not_touch_an_answer(tmp_
     (text(FROM_DATA, head='input: "data" input_shape { dim: 1 dim: 99999999999 }'), "shape of its input"),
     (text(FROM_DATA, head='input: "data" input_shape { dim: 1 dim: -5 }'), "shape of its input"),
     (text(step("Unheard", "u", "data")), 'of type "Unheard"'),
+    (text(FROM_DATA.replace("num_output: 3", "num_output: 0")), "counts to zero"),
     (text(FROM_DATA, head='input: "data" input_shape { dim: x }'), "cannot be read"),
 ])  # fmt: skip
 def test_a_text_that_is_no_network_is_one_sentence(content: str, why: str, tmp_path: Path) -> None:

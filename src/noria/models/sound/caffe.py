@@ -102,6 +102,8 @@ def _inputs(net: Message) -> Network:
         dims[at : at + 4] for at in range(0, len(dims), 4)
     ]
     inputs |= {name: shapes[at] if at < len(shapes) else () for at, name in enumerate(names)}
+    if any(int(value) < 1 for layer in layers for value in _counts(layer)):
+        raise ValueError("a layer counts to zero")  # OpenCV divides by these.
     for layer in layers:
         if _of(layer, "type") == ["Input"]:
             given = [_dims(shape, "dim") for said in _within(layer, "input_param") for shape in _within(said, "shape")]
@@ -111,6 +113,14 @@ def _inputs(net: Message) -> Network:
     if any(min(shape, default=1) < 1 or math.prod(shape) > _SPLIT for shape in inputs.values()):
         raise ValueError("the shape of its input cannot be right")
     return Network(inputs)
+
+
+def _counts(message: Message) -> Iterator[str]:
+    for name, value in message:
+        if not isinstance(value, str):
+            yield from _counts(value)
+        elif name in ("num_output", "group") or name.startswith(("stride", "dilation")):
+            yield value
 
 
 def _dims(message: Message, name: str) -> tuple[int, ...]:
