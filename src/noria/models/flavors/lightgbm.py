@@ -16,7 +16,6 @@ from typing import Any
 from noria.errors import Forbidden, Invalid, Unsupported
 from noria.models.flavors import TRUST, Saved, damaged, kept, library
 from noria.models.predictor import Predict
-from noria.models.sound import boosters
 
 LOADER = "mlflow.lightgbm"
 _BOOSTER = "lightgbm.basic.Booster"
@@ -65,6 +64,8 @@ def _own(what: str) -> Unsupported:
 def load(data: Path, entry: Mapping[str, Any], allow_pickle: bool = False) -> Any:
     file, lightgbm = kept(data, entry.get("data", "data/model.lgb")), library("lightgbm", "lightgbm")
     if entry.get("model_class", _BOOSTER) == _BOOSTER:
+        from noria.models.sound import boosters
+
         try:
             text = file.read_text()
             boosters.lightgbm(text)
@@ -82,6 +83,8 @@ def load(data: Path, entry: Mapping[str, Any], allow_pickle: bool = False) -> An
 
 
 def _loaded(file: Path, lightgbm: Any, trusted: bool) -> Any:
+    from noria.models.sound import boosters
+
     skops = library("skops.io", "lightgbm")
     try:
         for text in _boosters(file):

@@ -20,7 +20,6 @@ from typing import Any
 from noria.errors import Invalid, NotFound, Unsupported
 from noria.models.flavors import Saved, arrays, damaged, kept, library
 from noria.models.predictor import Predict
-from noria.models.sound import pickled
 
 _GRAPH, _ARRAYS = "graph.json", "arrays.npz"
 _FORMAT = 1
@@ -51,6 +50,8 @@ class Graph:
 
 def weights(path: str | Path) -> Any:
     """The arrays of a pickle that holds nothing else. Raises NotFound, or Invalid for one that would make something else."""
+    from noria.models.sound import pickled
+
     file = Path(path)
     if not file.is_file():
         raise NotFound(f"There is no file {file}.", "Check the path.")

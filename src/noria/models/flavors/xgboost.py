@@ -13,7 +13,6 @@ from typing import Any
 from noria.errors import Invalid, Unsupported
 from noria.models.flavors import Saved, damaged, kept, library
 from noria.models.predictor import Predict
-from noria.models.sound import boosters
 
 LOADER = "mlflow.xgboost"
 _FILE = "data/model.ubj"
@@ -47,6 +46,8 @@ def load(data: Path, entry: Mapping[str, Any], allow_pickle: bool = False) -> An
         raise Unsupported(
             f"The model in {file.parent} is a {kind}, which is none of XGBoost's.", f"There are: {', '.join(_CLASSES)}."
         )
+    from noria.models.sound import boosters
+
     xgboost = library("xgboost", "xgboost")
     try:
         content = file.read_bytes()
