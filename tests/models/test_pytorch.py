@@ -135,12 +135,10 @@ def test_a_program_goes_both_ways_between_noria_and_mlflow(name: str, kind: str,
     mlflow = pytest.importorskip("mlflow")
     model, x, given = made(name)
     models.save(KINDS[kind](name), tmp_path / "ours")
-    found = ask(tmp_path / "ours", x)
-    check(found, name)
+    check(ask(tmp_path / "ours", x), name)
     with torch.inference_mode():
         theirs = mlflow.pytorch.load_model(str(tmp_path / "ours"))(*given)
-    theirs = [each.numpy() for each in (theirs if isinstance(theirs, (tuple, list)) else [theirs])]
-    assert all(np.array_equal(one, other) for one, other in zip(found, theirs, strict=True))
+    check([each.numpy() for each in (theirs if isinstance(theirs, (tuple, list)) else [theirs])], name)
     if name != "two":  # Its pyfunc takes one tensor.
         check([mlflow.pyfunc.load_model(str(tmp_path / "ours")).predict(x)], name)
     options: dict[str, Any] = {"pip_requirements": ["torch"]}
@@ -361,11 +359,16 @@ def test_inputs_go_by_their_names(tmp_path: Path) -> None:
         ask(tmp_path / "m", {"z": X})
 
 
+@pytest.mark.mlflow
+@pytest.mark.filterwarnings("ignore")  # mlflow's own
 @pytest.mark.parametrize("width", [2, 3, 5, 8, 13])
 @pytest.mark.parametrize("name", ["mlp", "cnn"])
 def test_architectures_of_any_width_come_back(name: str, width: int, tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow")
     pictures = np.random.default_rng(width).random((2, 1, 28, 28)).astype(np.float32)
     model = architectures.build(name, width=width).eval()
     models.save(model, tmp_path / "m")
     with torch.inference_mode():
-        assert np.array_equal(models.load(tmp_path / "m").predict(pictures), model(torch.from_numpy(pictures)).numpy())
+        wanted = model(torch.from_numpy(pictures)).numpy()
+    assert np.array_equal(models.load(tmp_path / "m").predict(pictures), wanted)
+    assert np.array_equal(mlflow.pyfunc.load_model(str(tmp_path / "m")).predict(pictures), wanted)
