@@ -11,8 +11,10 @@ import pytest
 
 from noria import models
 from noria.errors import Invalid, NotFound
+from tests.conftest import need
 
-pytest.importorskip("cv2")
+need("cv2")
+
 
 from noria.models.flavors import FLAVORS
 from noria.models.flavors.caffe import Net

@@ -14,10 +14,10 @@ import yaml
 
 from noria import models
 from noria.errors import Forbidden, Invalid, Unsupported
+from tests.conftest import need
 
-pytest.importorskip("lightgbm")
-pytest.importorskip("sklearn")
-pytest.importorskip("skops")
+need("lightgbm", "sklearn", "skops")
+
 
 import lightgbm as lgb
 

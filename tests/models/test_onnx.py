@@ -13,9 +13,10 @@ import yaml
 
 from noria import models
 from noria.errors import Invalid, Unsupported
+from tests.conftest import need
 
-pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
+need("onnx", "onnxruntime")
+
 
 import onnx
 import pandas as pd

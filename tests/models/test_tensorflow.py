@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import yaml
 
-if not find_spec("tensorflow"):
-    pytest.skip("tensorflow is missing", allow_module_level=True)
+from tests.conftest import need, require
+
+need("tensorflow")
+
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 with warnings.catch_warnings():
@@ -24,7 +26,6 @@ with warnings.catch_warnings():
 from noria import models
 from noria.errors import Forbidden, Invalid, Unsupported
 from noria.models.flavors import FLAVORS
-from tests.conftest import require
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # TensorFlow's own, of Python's and NumPy's next releases.
 RANDOM = np.random.default_rng(0)

@@ -14,8 +14,10 @@ import pytest
 
 from noria import models
 from noria.errors import Invalid, NotFound, Unsupported
+from tests.conftest import need
 
-pytest.importorskip("pytensor")
+need("pytensor")
+
 
 import pytensor
 import pytensor.tensor as pt

@@ -13,9 +13,10 @@ import yaml
 
 from noria import models
 from noria.errors import Invalid, Unsupported
+from tests.conftest import need
 
-pytest.importorskip("xgboost")
-pytest.importorskip("sklearn")
+need("xgboost", "sklearn")
+
 
 import xgboost as xgb
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip("torch")
-
 import torch
 from torch import nn
 
 from noria import models
 from noria.errors import Forbidden, Invalid
+from tests.conftest import need
+
+need("torch")
 from noria.models.flavors import FLAVORS
 from noria.models.sound import pt2, torchscript
 from noria.train import architectures
