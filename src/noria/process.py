@@ -97,6 +97,18 @@ def talking(argv: Sequence[str], *, log: Path) -> Popen[bytes]:
         return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True)
 
 
+def asked(argv: Sequence[str], *, log: Path, env: Mapping[str, str], cwd: str) -> Popen[bytes]:
+    """Start a command that is told things on its standard input and answers on its output, in a session of its own, with no other
+    descriptor of ours; what it says besides goes to `log`."""
+    with log.open("ab") as said:
+        return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, close_fds=True,
+                                start_new_session=True, env=dict(env), cwd=cwd, pipesize=_PIPE)  # fmt: skip
+
+
+_PIPE = 2**20
+"""Bytes that a pipe holds before its writer waits; what Linux lets anybody have."""
+
+
 def within(argv: Sequence[str], *, env: Mapping[str, str]) -> int:
     """Let a command have the terminal until it ends; its return code."""
     return subprocess.run(argv, env=dict(env)).returncode

@@ -21,9 +21,10 @@ need("lightgbm", "sklearn", "skops")
 
 import lightgbm as lgb
 
-from noria.models.flavors import FLAVORS
 from noria.models.sound import boosters
 from tests.models.boosted import BINARY, COUNTS, GROUPS, HOLES, KINDS, NUMBER, PRICE, TABLE, X, equal
+
+pytestmark = pytest.mark.usefixtures("unsealed")
 
 FEW: dict[str, Any] = {"n_estimators": 5, "num_leaves": 6, "verbose": -1, "n_jobs": 1, "min_child_samples": 5}
 QUIET: dict[str, Any] = {"verbose": -1, "num_threads": 1, "num_leaves": 6, "min_data_in_leaf": 5}
@@ -51,7 +52,7 @@ MADE: dict[str, Callable[[], tuple[Any, Any]]] = {
 
 
 def ask(folder: Path, x: Any, **options: Any) -> Any:
-    return FLAVORS.get("lightgbm").predictor(models.load(folder, **options).model)(x)
+    return models.load(folder, **options).predict(x)
 
 
 @pytest.mark.mlflow
@@ -146,7 +147,7 @@ def test_a_pickle_needs_trust_and_a_stranger_in_skops_too(tmp_path: Path) -> Non
         models.load(tmp_path / "m")
     assert not (tmp_path / "sprung").exists()
     file.write_bytes(cloudpickle.dumps(model))
-    assert equal(ask(tmp_path / "m", x, allow_pickle=True), model.predict(x))
+    assert equal(ask(tmp_path / "m", x, allow_pickle=True, in_process=True), model.predict(x))
 
 
 @pytest.mark.parametrize("place", ["../../other.lgb", "/etc/passwd"])

@@ -19,6 +19,7 @@ from noria.errors import AlreadyExists, Forbidden, Invalid, NotFound, Unsupporte
 from noria.models import mlmodel
 from noria.models.flavors import FLAVORS
 from noria.models.mlmodel import MLModel, Signature, TensorSpec
+from noria.models.schema import ColSpec
 from noria.train import architectures
 
 X = np.random.default_rng(0).random((3, 1, 28, 28), dtype=np.float32)
@@ -83,12 +84,18 @@ def test_the_loader_that_mlflow_calls(tmp_path: Path) -> None:
 
 def test_another_module_is_a_pickle_and_loads_only_if_trusted(tmp_path: Path) -> None:
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 2))
-    models.save(model, tmp_path / "m", input_example=X)
+    with pytest.warns(UserWarning, match="kept as a pickle, because of its class, Sequential"):
+        models.save(model, tmp_path / "m", input_example=X)
     assert (tmp_path / "m" / "data" / "pickle_module_info.txt").read_text() == "pickle"
     assert mlmodel.read(tmp_path / "m").flavors["python_function"]["loader_module"] == "mlflow.pytorch"
     with pytest.raises(Forbidden, match="allow_pickle=True"):
         models.load(tmp_path / "m")
-    np.testing.assert_array_equal(models.load(tmp_path / "m", allow_pickle=True).predict(X), answer(model))
+    trusted = models.load(tmp_path / "m", allow_pickle=True)
+    np.testing.assert_array_equal(trusted.predict(X), answer(model))
+    assert trusted.model is None and trusted.cage is not None
+    here = models.load(tmp_path / "m", allow_pickle=True, in_process=True)
+    np.testing.assert_array_equal(here.predict(X), answer(model))
+    assert isinstance(here.model, torch.nn.Module) and here.cage is None
 
 
 def test_loading_weights_runs_no_code(tmp_path: Path) -> None:
@@ -98,6 +105,9 @@ def test_loading_weights_runs_no_code(tmp_path: Path) -> None:
 
     models.save(architectures.build("mlp"), tmp_path / "m")
     torch.save({"layers.1.weight": Trap()}, tmp_path / "m" / "data" / "state.pt")
+    with pytest.raises(Invalid, match=r"'data/state.pt' was changed"):
+        models.load(tmp_path / "m")
+    (tmp_path / "m" / "noria.digests.json").unlink()
     with pytest.raises(Exception, match=r"(?i)weights.only"):
         models.load(tmp_path / "m")
     assert not (tmp_path / "sprung").exists()
@@ -160,7 +170,7 @@ def test_what_mlflow_wrote_is_kept_when_it_is_read_and_written() -> None:
         "signature": {"inputs": '[{"type": "double", "name": "x", "required": true}]', "outputs": None, "params": None},
     })  # fmt: skip
     read = mlmodel.loads(text)
-    assert read.signature == Signature()
+    assert read.signature == Signature((ColSpec("double", "x"),))
     assert yaml.safe_load(mlmodel.dumps(read)) == yaml.safe_load(text)
     named = MLModel({}, Signature((TensorSpec("int64", (-1, 8), "ids"),), ()))
     assert mlmodel.loads(mlmodel.dumps(named)).signature == named.signature

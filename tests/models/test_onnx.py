@@ -22,7 +22,7 @@ import onnx
 import pandas as pd
 from onnx import TensorProto, helper, numpy_helper
 
-from noria.models.flavors import FLAVORS
+pytestmark = pytest.mark.usefixtures("unsealed")
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(7, 5)).astype(np.float32)
@@ -136,7 +136,7 @@ def answer(content: Any, x: Any) -> dict[str, Any]:
 
 
 def ask(folder: Path, x: Any) -> Any:
-    return FLAVORS.get("onnx").predictor(models.load(folder).model)(x)
+    return models.load(folder).predict(x)
 
 
 def equal(found: Any, wanted: dict[str, Any]) -> bool:
@@ -191,9 +191,10 @@ def outside(folder: Path, place: str, **said: int) -> None:
 def test_weights_outside_of_the_folder_are_refused(place: str, tmp_path: Path) -> None:
     models.save(dense(), tmp_path / "m")
     (tmp_path / "secret").write_bytes(bytes(10**5))
-    (tmp_path / "m" / "link").symlink_to(tmp_path / "secret")
+    if place == "link":
+        (tmp_path / "m" / "link").symlink_to(tmp_path / "secret")
     outside(tmp_path / "m", place)
-    with pytest.raises(Invalid, match="outside"):
+    with pytest.raises(Invalid, match=r"outside|is a link"):
         models.load(tmp_path / "m")
 
 

@@ -25,9 +25,12 @@ with warnings.catch_warnings():
 
 from noria import models
 from noria.errors import Forbidden, Invalid, Unsupported
-from noria.models.flavors import FLAVORS
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # TensorFlow's own, of Python's and NumPy's next releases.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("unsealed"),
+    pytest.mark.filterwarnings("ignore"),
+]  # TensorFlow's own, of Python's and NumPy's next releases.
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(6, 5)).astype(np.float32)
 PICTURES = RANDOM.random((3, 8, 8, 1)).astype(np.float32)
@@ -100,7 +103,7 @@ def answer(model: Any, x: Any) -> Any:
 
 
 def ask(folder: Path, x: Any, **options: Any) -> Any:
-    return FLAVORS.get("tensorflow").predictor(models.load(folder, **options).model)(x)
+    return models.load(folder, **options).predict(x)
 
 
 def same(found: Any, wanted: Any) -> None:
@@ -181,7 +184,7 @@ def test_a_savedmodel_that_does_more_than_compute_is_refused(what: str, tmp_path
         models.load(tmp_path / "m")
     assert "\n" not in str(said.value) and not (tmp_path / "sprung").exists()
     if what == "writes":
-        ask(tmp_path / "m", X, allow_pickle=True)
+        ask(tmp_path / "m", X, allow_pickle=True, in_process=True)
         assert (tmp_path / "sprung").read_text() == "sprung"
 
 

@@ -20,9 +20,10 @@ need("xgboost", "sklearn")
 
 import xgboost as xgb
 
-from noria.models.flavors import FLAVORS
 from noria.models.sound import boosters, ubjson
 from tests.models.boosted import BINARY, COUNTS, GROUPS, HOLES, KINDS, NUMBER, PRICE, TABLE, TWO, X, equal
+
+pytestmark = pytest.mark.usefixtures("unsealed")
 
 FEW: dict[str, Any] = {"n_estimators": 5, "max_depth": 3, "n_jobs": 1}
 MADE: dict[str, Callable[[], tuple[Any, Any]]] = {
@@ -45,7 +46,7 @@ def answer(model: Any, x: Any) -> Any:
 
 
 def ask(folder: Path, x: Any) -> Any:
-    return FLAVORS.get("xgboost").predictor(models.load(folder).model)(x)
+    return models.load(folder).predict(x)
 
 
 @pytest.mark.mlflow

@@ -21,8 +21,11 @@ import pytest
 np = pytest.importorskip("numpy")
 
 from noria.errors import Invalid  # noqa: E402
+from noria.models import Signature, TensorSpec  # noqa: E402
+from noria.models.columns import Table  # noqa: E402
+from noria.models.enforce import enforce  # noqa: E402
 from noria.serve.batcher import Batcher  # noqa: E402
-from noria.serve.protocols import mlflow  # noqa: E402
+from noria.serve.protocols import Asked, mlflow  # noqa: E402
 from noria.wire import serving  # noqa: E402
 from tests.conftest import Running  # noqa: E402
 
@@ -75,17 +78,34 @@ def test_requests_of_other_shapes_are_not_mixed() -> None:
     [
         (b'{"inputs": [[1, 2]]}', [[1, 2]]),
         (b'{"instances": [[1, 2]]}', [[1, 2]]),
-        (b'{"inputs": {"x": [[1, 2]]}}', [[1, 2]]),
-        (b'{"dataframe_split": {"columns": ["a", "b"], "data": [[1, 2]]}}', [[1, 2]]),
-        (b'{"dataframe_records": [{"a": 1, "b": 2}]}', [[1, 2]]),
+        (b'{"inputs": {"x": [[1, 2]]}}', {"x": [[1, 2]]}),
+        (b'{"dataframe_split": {"columns": ["a", "b"], "data": [[1, 2]]}}', Table(("a", "b"), [[1, 2]])),
+        (b'{"dataframe_split": {"data": [[1, 2]]}}', Table(None, [[1, 2]])),
+        (b'{"dataframe_records": [{"a": 1, "b": 2}]}', Table(("a", "b"), [[1, 2]])),
+        (b'{"dataframe_records": [{"a": 1}, {"b": 2}]}', Table(("a", "b"), [[1, None], [None, 2]])),
     ],
 )
 def test_what_mlflow_clients_send(body: bytes, rows: Any) -> None:
-    assert mlflow.decode(body, "application/json") == rows
+    assert mlflow.decode(body, "application/json") == Asked(rows)
+    table = isinstance(rows, Table)
+    array = enforce(rows, Signature((TensorSpec("int64", (-1, 2)),))) if not table or None not in rows.rows[0] else None
+    assert array is None or array.tolist() == [[1, 2]]
+
+
+def test_parameters_come_beside_the_data() -> None:
+    asked = mlflow.decode(b'{"inputs": [1], "params": {"k": 2}}', "application/json")
+    assert (asked.data, asked.params) == ([1], {"k": 2})
 
 
 @pytest.mark.parametrize(
-    ("body", "kind"), [(b"{", "application/json"), (b"[]", "application/json"), (b"{}", "application/json"), (b"1,2", "text/csv")]
+    ("body", "kind"),
+    [
+        (b"{", "application/json"),
+        (b"[]", "application/json"),
+        (b"{}", "application/json"),
+        (b"1,2", "text/csv"),
+        (b'{"inputs": [1], "instances": [1]}', "application/json"),
+    ],
 )
 def test_what_cannot_be_read(body: bytes, kind: str) -> None:
     with pytest.raises(Invalid, match="Send JSON such as"):

@@ -11,7 +11,6 @@ from noria import models
 from noria.automation.conditions import CONDITIONS, Evidence, Verdict
 from noria.client.http import Server
 from noria.errors import Invalid
-from noria.models.fetch import fetch
 from noria.types import ModelVersion
 from noria.wire import registry
 
@@ -60,5 +59,5 @@ def _load(path: Path) -> tuple[Any, Any]:
 
 def _right(server: Server, version: ModelVersion, x: Any, y: Any) -> list[bool]:
     """Whether each example was classified right."""
-    predictor = models.load(fetch(server, f"models:/{version.name}/{version.version}").folder)
+    predictor = models.load(f"models:/{version.name}/{version.version}", server=server)
     return [bool(right) for right in predictor.predict(x).argmax(1) == y]

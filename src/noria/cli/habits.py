@@ -34,7 +34,7 @@ _INSTEAD = {
     "delete_experiment": "`noria experiments delete NAME`",
     "projects": "`noria submit -- python train.py`",
     "run": "`noria submit -- python train.py`",
-    "load_model": "noria.models.load(folder)",
+    "load_model": "noria.models.load(uri)",
     "trace": "nothing: traces are not kept here",
 }
 

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
-from noria.errors import Conflict, NoriaError, NotFound, Unauthenticated, Unavailable, WrongVersion, from_wire
+from noria.errors import Conflict, Invalid, NoriaError, NotFound, Unauthenticated, Unavailable, WrongVersion, from_wire
 from noria.wire import artifacts
 from noria.wire.endpoint import OWN, PROTOCOL, PROTOCOL_HEADER, Endpoint, decode, encode
 
@@ -100,8 +100,11 @@ class Server:
         with self._request("POST", where, msgspec.json.encode(body), "application/json") as answer:
             return decode(kind, self._body(answer))
 
-    def download(self, root: str, path: str, target: Path) -> None:
-        """Fetch one artifact file to `target`, written beside and renamed. What breaks off goes on where it stopped, if the file is the same."""
+    def download(self, root: str, path: str, target: Path, most: int | None = None) -> None:
+        """Fetch one artifact file to `target`, written beside and renamed. What breaks off goes on where it stopped, if the file is the same.
+
+        most: bytes that it was said to have. Raises Invalid as soon as more come.
+        """
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = target.with_name(f".{target.name}.part")
         etag, have = "", -1
@@ -114,13 +117,13 @@ class Server:
                         out.seek(0)
                         out.truncate()
                     etag = answer.headers.get("ETag", "")
-                    if self._copy(answer, out):
+                    if self._copy(answer, out, path, most):
                         break
             else:
                 raise Unavailable(f"The download of '{path}' from {self.url} broke off after {have} bytes.", "Try again.")
         os.replace(beside, target)
 
-    def _copy(self, answer: http.client.HTTPResponse, out: BinaryIO) -> bool:
+    def _copy(self, answer: http.client.HTTPResponse, out: BinaryIO, path: str, most: int | None) -> bool:
         """Whether all of it came; what came is written."""
         while True:
             try:
@@ -129,6 +132,11 @@ class Server:
                 block = b""
             if not block:
                 break
+            if most is not None and out.tell() + len(block) > most:
+                self.close()
+                raise Invalid(
+                    f"'{path}' is larger than the {most} bytes that {self.url} said it has.", "Try again, or look at that server."
+                )
             out.write(block)
         if answer.length:
             self.close()

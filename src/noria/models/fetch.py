@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -16,6 +17,11 @@ from noria.client.http import Server
 from noria.errors import Invalid, NotFound
 from noria.wire import artifacts, logged_models, registry, runs
 
+DIGEST = "noria.digest"
+"""The tag of a version that says what models.digest says of its folder."""
+_MOST_FILES, _DEEPEST = 100_000, 64
+_UNFIT = re.compile(r"[\x00-\x1f\x7f\\]")
+
 
 class Fetched(Struct, frozen=True):
     """A model folder, and where it came from; empty fields for what it has not."""
@@ -25,18 +31,24 @@ class Fetched(Struct, frozen=True):
     model_name: str = ""
     version: str = ""
     run_id: str = ""
+    digest: str = ""
+    """What models.digest says of it, where the registry knows that."""
 
 
 def fetch(server: Server, uri: str) -> Fetched:
-    """The model that `models:/NAME/STAGE`, `models:/NAME/3`, `models:/NAME@alias`, `runs:/RUN/path` or a folder means.
+    """The model that `models:/NAME/STAGE`, `models:/NAME/3`, `models:/NAME@alias`, `models:/m-…`, `runs:/RUN/path` or a folder means.
 
     Files are downloaded once and kept below the home, by where they came from. Raises NotFound, or Invalid for a URI of
     another form.
     """
     if uri.startswith("models:/"):
+        if uri.startswith("models:/m-"):
+            return Fetched(_download(server, uri), uri)
         name, version, run_id = resolve(server, uri)
-        location = server.call(registry.DOWNLOAD_URI, registry.VersionKey(name, version)).artifact_uri
-        return Fetched(_download(server, str(location)), uri, name, version, run_id)
+        key = registry.VersionKey(name, version)
+        location = server.call(registry.DOWNLOAD_URI, key).artifact_uri
+        tags = {tag.key: tag.value for tag in server.call(registry.GET_VERSION, key).model_version.tags}
+        return Fetched(_download(server, str(location)), uri, name, version, run_id, tags.get(DIGEST, ""))
     if uri.startswith("runs:/"):
         run, _, path = uri.removeprefix("runs:/").partition("/")
         info = server.call(runs.RESOLVE, runs.Resolve(run)).run.info
@@ -79,11 +91,11 @@ def _download(server: Server, location: str, *, anew: bool = False) -> Path:
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     beside = Path(mkdtemp(dir=home, prefix=".fetching-"))
     try:
-        files = list(server.tree(location))
+        files = dict(_files(server, location))
         if not files:
             raise NotFound(f"There is no model at {location}.", "Check the run's artifacts.")
-        for path in files:
-            server.download(location, path, beside / path)
+        for path, size in files.items():
+            server.download(location, path, beside / path, most=size)
         if anew:
             shutil.rmtree(kept, ignore_errors=True)
         os.rename(beside, kept)
@@ -92,3 +104,24 @@ def _download(server: Server, location: str, *, anew: bool = False) -> Path:
         if not kept.is_dir():  # Otherwise somebody was faster, with the same files.
             raise
     return kept
+
+
+def _files(server: Server, root: str, folder: str = "", depth: int = 0) -> Iterator[tuple[str, int | None]]:
+    """Paths and sizes of a model's files, of names that can be files' here. Raises Invalid for others, and for a listing without an end."""
+    if depth > _DEEPEST:
+        raise Invalid(f"The listing of {root} is nested too deep.", _TRUST)
+    listed = server.call(artifacts.LIST_ROOT, artifacts.ListRoot(artifacts.below(artifacts.inside(root), folder))).files
+    if len(listed) > _MOST_FILES:
+        raise Invalid(f"The listing of {root} has more than {_MOST_FILES} names.", _TRUST)
+    for file in listed:
+        name = file.path
+        if not name or name in (".", "..") or "/" in name or _UNFIT.search(name) or len(name.encode(errors="replace")) > 255:
+            raise Invalid(f"The server names a file of this model {name!r:.80}, which is no name of a file.", _TRUST)
+        path = f"{folder}/{name}" if folder else name
+        if file.is_dir:
+            yield from _files(server, root, path, depth + 1)
+        else:
+            yield path, file.file_size if isinstance(file.file_size, int) else None
+
+
+_TRUST = "Do not trust that server; look at what it holds."

@@ -5,9 +5,8 @@ Format: MLflow documentation, "MLflow Models", section "Storage format"; compare
 
 from __future__ import annotations
 
-import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,29 +16,13 @@ import yaml
 from msgspec import Struct, field
 
 from noria.errors import Invalid, NotFound
+from noria.models import careful, schema
+from noria.models.schema import Signature, TensorSpec
 
+__all__ = ["FILE", "LAYOUT", "MLModel", "Signature", "TensorSpec", "dumps", "environment", "loads", "read", "write"]
 FILE = "MLmodel"
 LAYOUT = "3.1.0"
 """The release of MLflow whose layout is written; readers compare it with their own."""
-
-
-class TensorSpec(Struct, frozen=True):
-    """One tensor: a NumPy dtype's name, and a shape in which -1 is any length. `name` is empty if there is but one."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    name: str = ""
-
-    def record(self) -> dict[str, Any]:
-        named = {"name": self.name} if self.name else {}
-        return {"type": "tensor", "tensor-spec": {"dtype": self.dtype, "shape": list(self.shape)}, **named}
-
-
-class Signature(Struct, frozen=True):
-    """What goes in and what comes out; empty where it is not known, or where it is a table's columns, not tensors."""
-
-    inputs: tuple[TensorSpec, ...] = ()
-    outputs: tuple[TensorSpec, ...] = ()
 
 
 class MLModel(Struct, frozen=True):
@@ -78,32 +61,29 @@ def dumps(model: MLModel) -> str:
         content["artifact_path"] = model.artifact_path
     if model.metadata:
         content["metadata"] = model.metadata
-    if model.signature.inputs and "signature" not in model.other:
-        sides = {"inputs": model.signature.inputs, "outputs": model.signature.outputs}
-        content["signature"] = {
-            name: json.dumps([spec.record() for spec in specs]) if specs else None for name, specs in sides.items()
-        } | {"params": None}
+    if model.signature != Signature() and "signature" not in model.other:
+        content["signature"] = model.signature.record()
     return str(yaml.safe_dump(content, sort_keys=True))
 
 
 def read(folder: Path) -> MLModel:
     """Raises NotFound if this is no model's folder, Invalid if its MLmodel cannot be understood."""
     try:
-        text = (folder / FILE).read_text()
-    except (FileNotFoundError, NotADirectoryError):
+        text = careful.text(folder / FILE)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise NotFound(f"{folder} is not a saved model: it has no file {FILE}.", "Give the folder that holds MLmodel.") from None
     return loads(text, str(folder / FILE))
 
 
 def loads(text: str, source: str = FILE) -> MLModel:
     try:
-        content = yaml.safe_load(text)
+        content = careful.parsed_yaml(text)
         if not isinstance(content, dict) or not isinstance(content.get("flavors"), dict):
             raise TypeError("it has no table of flavors")
         signature = content.get("signature") or {}
         return MLModel(
             flavors={str(name): dict(entry or {}) for name, entry in content["flavors"].items()},
-            signature=Signature(_specs(signature.get("inputs")), _specs(signature.get("outputs"))),
+            signature=schema.read(signature),
             model_uuid=str(content.get("model_uuid") or ""),
             utc_time_created=str(content.get("utc_time_created") or ""),
             run_id=str(content.get("run_id") or ""),
@@ -111,24 +91,12 @@ def loads(text: str, source: str = FILE) -> MLModel:
             metadata=dict(content.get("metadata") or {}),
             other={name: value for name, value in content.items() if name not in _OWN},
         )
-    except (yaml.YAMLError, TypeError, ValueError, AttributeError, KeyError) as error:
-        reason = " ".join(str(error).split())
+    except (yaml.YAMLError, TypeError, ValueError, AttributeError, KeyError, RecursionError) as error:
+        reason = f"{' '.join(str(error).split()):.300}"
         raise Invalid(f"{source} cannot be read as an MLmodel file: {reason}.", "Save or download the model again.") from None
 
 
 _OWN = {"flavors", "model_uuid", "utc_time_created", "run_id", "artifact_path", "metadata"}
-
-
-def _specs(text: str | None) -> tuple[TensorSpec, ...]:
-    records: Sequence[Mapping[str, Any]] = json.loads(text) if text else []
-    if any(record.get("type") != "tensor" for record in records):
-        return ()
-    return tuple(
-        TensorSpec(
-            str(record["tensor-spec"]["dtype"]), tuple(map(int, record["tensor-spec"]["shape"])), str(record.get("name", ""))
-        )
-        for record in records
-    )
 
 
 def environment(requirements: Sequence[str]) -> dict[str, str]:

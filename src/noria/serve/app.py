@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from noria.door import App, Gate, problem
 from noria.errors import Invalid, NoriaError, TooLarge
-from noria.models import Predictor
+from noria.models import Predictor, batches
 from noria.serve.batcher import Batcher
 from noria.serve.protocols import PROTOCOLS, Protocol
 
@@ -23,7 +23,7 @@ BODY = 64 * 2**20
 
 def build(model: Predictor, token: str, *, ask: bool) -> App:
     """The ASGI application. ask: whether requests must carry the token."""
-    batcher = Batcher(model.predict)
+    batcher = Batcher(model.answer)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -43,10 +43,11 @@ def build(model: Predictor, token: str, *, ask: bool) -> App:
 
 def _handler(protocol: Protocol, model: Predictor, batcher: Batcher) -> Any:
     async def handle(request: Request) -> Response:
-        rows = model.check(protocol.decode(await _body(request), request.headers.get("content-type", "").partition(";")[0]))
-        if rows.ndim == 0 or not len(rows):
+        asked = protocol.decode(await _body(request), request.headers.get("content-type", "").partition(";")[0])
+        rows, params = model.check(asked.data), model.params(asked.params)
+        if batches.length(rows) < 1:
             raise Invalid("There is no example in this batch.", "Send a list of examples, even of one.")
-        body, kind = protocol.encode(await batcher.predict(rows))
+        body, kind = protocol.encode(await batcher.predict(rows, params))
         return Response(body, media_type=kind)
 
     return handle

@@ -29,7 +29,7 @@ def serve(
     """Serve until SIGTERM or SIGINT. ready: told the address once it answers. auth: ask for the server's token."""
     if not auth:
         door.check_open(host)
-    model = models.load(fetched.folder, allow_pickle=allow_pickle)
+    model = models.load(fetched.folder, allow_pickle=allow_pickle, digest=fetched.digest)
     listening = door.listen(host, port)
     url = door.url(host, listening)
     here = Endpoint(
@@ -40,7 +40,10 @@ def serve(
         server.call(serving.PUT, serving.Put(here))
         ready(url)
 
-    asyncio.run(_serve(build(model, server.token, ask=auth), listening, started))
+    try:
+        asyncio.run(_serve(build(model, server.token, ask=auth), listening, started))
+    finally:
+        model.close()
     try:
         server.call(serving.PUT, serving.Put(replace(here, state="STOPPED")))
     except NoriaError as error:

@@ -7,11 +7,11 @@ import sys
 import click
 
 from noria.cli.group import Group
+from noria.cli.predict import predict
 from noria.cli.show import json_option
 
 _INSTEAD = {
     "serve": "noria serve models:/NAME/Production",
-    "predict": "noria serve models:/NAME/Production, and ask it over HTTP",
     "search": "noria models list",
     "create": "noria models register runs:/RUN/model NAME",
     "transition": "noria models promote NAME VERSION --to Staging",
@@ -21,6 +21,9 @@ _INSTEAD = {
 @click.group(cls=Group, instead=_INSTEAD)
 def command() -> None:
     """The registry: models, their versions and stages."""
+
+
+command.add_command(predict)
 
 
 @command.command("list")
@@ -49,14 +52,22 @@ def list_(as_json: bool) -> None:
 
 @command.command()
 @click.argument("name")
+@click.argument("version", required=False)
 @json_option
-def show(name: str, as_json: bool) -> None:
-    """Show a model's versions, newest first."""
+def show(name: str, version: str | None, as_json: bool) -> None:
+    """Show a model's versions, newest first; or what one VERSION is: its flavor, size, signature and digest.
+
+    VERSION is a number, a stage or @alias. Its files are fetched and looked at; nothing of the model is run.
+    """
     from noria.cli import show
+    from noria.cli.card import print_version
     from noria.cli.local import connect
     from noria.wire import registry
 
     server = connect()
+    if version:
+        print_version(server, name, version, as_json)
+        return
     model = server.call(registry.GET, registry.Name(name)).registered_model
     quoted = name.replace("'", "\\'")
     search = registry.SearchVersions(f"name='{quoted}'", order_by=["version_number DESC"])

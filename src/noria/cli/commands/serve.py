@@ -11,7 +11,9 @@ import click
 @click.option("--port", default=0, type=click.IntRange(0, 65535), show_default="a free one", help="Port to listen on.")
 @click.option("--home", help="Home of the local server.", show_default="~/.noria")
 @click.option("--no-auth", is_flag=True, help="Ask for no token: for a machine of one's own.")
-@click.option("--allow-pickle", is_flag=True, help="Load a model that may run code of its maker's.")
+@click.option(
+    "--allow-pickle", is_flag=True, help="Load a model that may run code of its maker's, in a process without credentials."
+)
 def command(model_uri: str, host: str, port: int, home: str | None, no_auth: bool, allow_pickle: bool) -> None:
     """Serve a model over HTTP.
 

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 class Saved(Struct, frozen=True):
     """What a flavor adds to the MLmodel file (beside `model_data`), and what must be installed to load it. pyfunc: what its loader is told; by
-    default where the data are."""
+    default where the data are. pickle: what in it makes it a pickle, if it is one; that is said to whoever saves it."""
 
     entry: dict[str, Any]
     requirements: list[str]
     pyfunc: dict[str, Any] | None = None
+    pickle: str = ""
 
 
 class Flavor(Protocol):
@@ -100,9 +101,20 @@ def library(name: str, flavor: str) -> Any:
         ) from None
 
 
-def arrays(batch: Any) -> Any:
-    """A table as the array of its values; what is an array, or arrays by their names, stays as it is."""
-    return batch.to_numpy() if hasattr(batch, "to_numpy") else batch
+def is_transformers(model: object) -> bool:
+    """A pipeline, or a model that saves itself as a folder; on PyTorch it is a torch.nn.Module besides."""
+    pipelines, base = sys.modules.get("transformers.pipelines.base"), sys.modules.get("transformers.modeling_utils")
+    return (pipelines is not None and isinstance(model, pipelines.Pipeline)) or (
+        base is not None and isinstance(model, base.PreTrainedModel)
+    )
+
+
+def numbers(batch: Any) -> Any:
+    """The values of a table as one array, with the precision that networks compute in; an array as it is."""
+    if not hasattr(batch, "columns"):
+        return batch
+    array = batch.to_numpy()
+    return array.astype("float32") if array.dtype.kind in "fiuO" else array
 
 
 FLAVORS: Kind[Flavor] = Kind("noria.models.flavors")

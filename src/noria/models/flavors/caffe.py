@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from noria.errors import Invalid, NotFound
-from noria.models.flavors import Saved, arrays, damaged, kept, library
+from noria.models.flavors import Saved, damaged, kept, library
 from noria.models.predictor import Predict
 from noria.models.sound import caffe
 
@@ -82,7 +82,7 @@ def predictor(model: Net) -> Predict:
     outputs = list(model.net.getUnconnectedOutLayersNames())
 
     def predict(batch: Any) -> Any:
-        given = batch if isinstance(batch, dict) else {names[0]: arrays(batch)}
+        given = batch if isinstance(batch, dict) else {names[0]: batch}
         if set(given) != set(names):
             raise Invalid(f"This model's inputs are {', '.join(names)}.", "Send arrays by their names.")
         try:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noria.errors import Forbidden, Invalid, Unsupported
-from noria.models.flavors import Saved, is_keras
+from noria.models.flavors import Saved, is_keras, numbers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,7 +105,7 @@ def predictor(model: Any) -> Predict:
     import keras
 
     def predict(batch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        out = model(batch, training=False)
+        out = model(numbers(batch), training=False)
         if not keras.ops.is_tensor(out):
             raise Invalid(f"The model answers with a {type(out).__name__}, not a tensor.", "Give it one output.")
         array: np.ndarray[Any, Any] = keras.ops.convert_to_numpy(out)

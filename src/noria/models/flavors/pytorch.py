@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noria.errors import Forbidden, Invalid, Unsupported
-from noria.models.flavors import TRUST, Saved, arrays, damaged, is_keras, kept, recipe
+from noria.models.flavors import TRUST, Saved, damaged, is_keras, is_transformers, kept, numbers, recipe
 from noria.models.sound import pt2, torchscript
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ def claims(model: object) -> bool:
     torch = sys.modules.get("torch")
     if torch is None:
         return False
-    return _is_exported(model) or (isinstance(model, torch.nn.Module) and recipe(model) is None and not is_keras(model))
+    if _is_exported(model):
+        return True
+    return isinstance(model, torch.nn.Module) and recipe(model) is None and not is_keras(model) and not is_transformers(model)
 
 
 def _is_exported(model: object) -> bool:
@@ -44,26 +46,29 @@ def _is_exported(model: object) -> bool:
 def save(model: Any, data: Path) -> Saved:
     import torch
 
+    pickle = ""
     if _is_exported(model):
         torch.export.save(model, data / _EXPORTED)
         _check_exported(data / _EXPORTED)
     else:
         (data / "pickle_module_info.txt").write_text("pickle")
-        _save_module(model, data / _MODULE)
+        pickle = _save_module(model, data / _MODULE)
     version = torch.__version__.partition("+")[0]
-    return Saved({"pytorch_version": str(torch.__version__), "code": None}, [f"torch=={version}"])
+    return Saved({"pytorch_version": str(torch.__version__), "code": None}, [f"torch=={version}"], pickle=pickle)
 
 
-def _save_module(model: nn.Module, file: Path) -> None:
+def _save_module(model: nn.Module, file: Path) -> str:
+    """Why it is a pickle, if it is one."""
     import torch
 
     if isinstance(model, torch.jit.ScriptModule):
         model.save(str(file))
-        return
+        return ""
     try:
         torch.save(model, file)
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise Invalid(f"This model cannot be pickled ({error}).", "Define its class at the top of a module.") from None
+    return f"its class, {type(model).__qualname__}"
 
 
 def load(data: Path, entry: Mapping[str, Any], allow_pickle: bool = False) -> Any:
@@ -185,7 +190,7 @@ def predictor(model: Any) -> Predict:
                 raise Invalid(f"The model has no input {strange[0]}.", f"It has: {', '.join(names)}.")
             given = [_tensor(batch[name]) for name in names if name in batch]
         else:
-            given = [_tensor(arrays(batch))]
+            given = [_tensor(numbers(batch))]
         return _answer(module(*given))
 
     return predict

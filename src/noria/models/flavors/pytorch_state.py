@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noria.errors import Invalid
-from noria.models.flavors import Saved, architectures, recipe
+from noria.models import careful
+from noria.models.flavors import Saved, architectures, numbers, recipe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +42,8 @@ def load(data: Path, entry: Mapping[str, Any], allow_pickle: bool = False) -> nn
     import torch
 
     try:
-        recipe = json.loads((data / "architecture.json").read_text())
+        recipe = careful.parsed_json(data / "architecture.json")
+        _measure(recipe, (data / "state.pt").stat().st_size)
         model = architectures().build(recipe["name"], **recipe["arguments"])
         model.load_state_dict(torch.load(data / "state.pt", map_location="cpu", weights_only=True))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError) as error:
@@ -51,11 +53,27 @@ def load(data: Path, entry: Mapping[str, Any], allow_pickle: bool = False) -> nn
     return evaluating
 
 
+def _measure(recipe: Mapping[str, Any], size: int) -> None:
+    """Raise ValueError if a model of these arguments has more weights than the file could hold, before memory is taken for them."""
+    import torch
+
+    with torch.device("meta"):
+        model = architectures().build(recipe["name"], **recipe["arguments"])
+    kept = sum(each.numel() * each.element_size() for each in (*model.parameters(), *model.buffers()))
+    if kept > 2 * size + _SLACK:
+        raise ValueError(f"its arguments make a model of {kept} bytes, its weights take {size}")
+
+
+_SLACK = 64 * 2**20
+"""Bytes of what a model makes anew when it is built, such as tables of positions."""
+
+
 def predictor(model: nn.Module) -> Predict:
     import torch
 
     @torch.inference_mode()
     def predict(batch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        batch = numbers(batch)
         answer = model(torch.from_numpy(batch if batch.flags.writeable else batch.copy()))
         out: np.ndarray[Any, Any] = (
             answer[0] if isinstance(answer, tuple) else answer
@@ -74,8 +92,9 @@ class _PyFunc:
     def predict(self, data: Any, params: Mapping[str, Any] | None = None) -> np.ndarray[Any, Any]:
         import numpy as np
 
-        array = np.ascontiguousarray(data)
-        return self._predict(array.astype(np.float32) if array.dtype == np.float64 else array)
+        array = np.ascontiguousarray(numbers(data))
+        out: np.ndarray[Any, Any] = self._predict(array.astype(np.float32) if array.dtype == np.float64 else array)
+        return out
 
 
 def _load_pyfunc(path: str) -> _PyFunc:

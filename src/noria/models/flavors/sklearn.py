@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import sys
-import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
@@ -47,15 +46,16 @@ def _of_others(model: object) -> bool:
 
 def save(model: Any, data: Path) -> Saved:
     version = sys.modules["sklearn"].__version__
-    file, needed, parts = _kept(model, data)
+    file, needed, parts, why = _kept(model, data)
     kind = "skops" if file == _SKOPS else "cloudpickle"
     entry = {"pickled_model": f"{data.name}/{file}", "serialization_format": kind, "sklearn_version": version, "code": None,
              "skops_trusted_types": parts or None}  # fmt: skip
-    return Saved(entry, [f"scikit-learn=={version}", needed], {"model_path": f"{data.name}/{file}", "predict_fn": "predict"})
+    return Saved(entry, [f"scikit-learn=={version}", needed], {"model_path": f"{data.name}/{file}", "predict_fn": "predict"},
+                 pickle=why)  # fmt: skip
 
 
-def _kept(model: Any, data: Path) -> tuple[str, str, list[str]]:
-    """The file's name, the package that reads it, and which parts of scikit-learn that has to be told of."""
+def _kept(model: Any, data: Path) -> tuple[str, str, list[str], str]:
+    """The file's name, the package that reads it, which parts of scikit-learn that has to be told of, and why it is a pickle."""
     skops, parts = _skops(), list[str]()
     try:
         skops.dump(model, data / _SKOPS)
@@ -64,7 +64,7 @@ def _kept(model: Any, data: Path) -> tuple[str, str, list[str]]:
     except Exception as error:  # Of many kinds, for what it cannot take apart.
         unknown = [" ".join(str(error).split())[:120]]
     if not unknown:
-        return _SKOPS, f"skops=={import_module('skops').__version__}", parts
+        return _SKOPS, f"skops=={import_module('skops').__version__}", parts, ""
     (data / _SKOPS).unlink(missing_ok=True)
     cloudpickle = import_module("cloudpickle")
     try:
@@ -73,10 +73,7 @@ def _kept(model: Any, data: Path) -> tuple[str, str, list[str]]:
         raise Invalid(
             f"This model cannot be pickled ({error}).", "Leave out of it what is open, such as files and locks."
         ) from None
-    warnings.warn(
-        f"The model is kept as a pickle, because of {', '.join(unknown)}: whoever loads it has to trust it.", stacklevel=5
-    )
-    return _PICKLE, f"cloudpickle=={cloudpickle.__version__}", []
+    return _PICKLE, f"cloudpickle=={cloudpickle.__version__}", [], ", ".join(unknown)
 
 
 def _strange(parts: Sequence[str]) -> list[str]:
@@ -191,12 +188,14 @@ def _damaged(file: Path, error: Exception) -> Invalid:
 def predictor(model: Any) -> Predict:
     names = getattr(model, "feature_names_in_", None)
 
-    def predict(batch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def predict(batch: Any) -> np.ndarray[Any, Any]:
         import numpy as np
 
         if not hasattr(model, "predict"):
             raise Invalid(f"A {type(model).__name__} does not predict.", "Put what predicts behind it, in a Pipeline.")
-        fits = names is not None and batch.ndim == 2 and batch.shape[1] == len(names)
+        named = hasattr(batch, "columns")
+        batch = batch.to_numpy() if named and names is None else batch
+        fits = names is not None and not named and batch.ndim == 2 and batch.shape[1] == len(names)
         out: np.ndarray[Any, Any] = np.asarray(
             model.predict(import_module("pandas").DataFrame(batch, columns=names) if fits else batch)
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from noria.errors import Forbidden, Invalid, NoriaError, Unsupported
-from noria.models.flavors import FLAVORS, TRUST, Saved, arrays, damaged, is_keras, kept, library
+from noria.models.flavors import FLAVORS, TRUST, Saved, damaged, is_keras, kept, library, numbers
 from noria.models.predictor import Predict
 from noria.models.sound import savedmodel
 
@@ -96,7 +96,7 @@ def predictor(model: Any) -> Predict:
             if isinstance(batch, dict):
                 given = {name: _tensor(tensorflow, array, specs.get(name)) for name, array in batch.items()}
                 return _answer(tensorflow, (signature or model)(**given))
-            tensor = _tensor(tensorflow, arrays(batch), next(iter(specs.values())) if len(specs) == 1 else None)
+            tensor = _tensor(tensorflow, numbers(batch), next(iter(specs.values())) if len(specs) == 1 else None)
             return _answer(
                 tensorflow, model(tensor) if callable(model) else model.signatures[_DEFAULT](**dict.fromkeys(specs, tensor))
             )

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from noria.errors import Invalid, NotFound, Unsupported
-from noria.models.flavors import Saved, arrays, damaged, kept, library
+from noria.models.flavors import Saved, damaged, kept, library
 from noria.models.predictor import Predict
 
 _GRAPH, _ARRAYS = "graph.json", "arrays.npz"
@@ -301,7 +301,7 @@ def predictor(model: Graph) -> Predict:
     dtypes = [one.type.dtype for one in model.inputs]
 
     def predict(batch: Any) -> Any:
-        given = batch if isinstance(batch, dict) else {model.names[0]: arrays(batch)}
+        given = batch if isinstance(batch, dict) else {model.names[0]: batch}
         if set(given) != set(model.names):
             raise Invalid(f"This model's inputs are {', '.join(model.names)}.", "Send arrays by their names.")
         try:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Any
 from typing import Protocol as Contract
 
+from msgspec import Struct
+
 from noria.plugins import Kind
+
+
+class Asked(Struct, frozen=True):
+    """data: lists, a dict of them, or a models.columns.Table. params: parameters of this prediction; None if it names none."""
+
+    data: Any
+    params: Any = None
 
 
 class Protocol(Contract):
@@ -13,11 +22,11 @@ class Protocol(Contract):
 
     PATH: str
 
-    def decode(self, body: bytes, kind: str) -> Any:
-        """The batch, as nested lists or an array, of a body of the content type `kind`. Raises Invalid."""
+    def decode(self, body: bytes, kind: str) -> Asked:
+        """The batch of a body of the content type `kind`. Raises Invalid."""
 
     def encode(self, answers: Any) -> tuple[bytes, str]:
-        """The answers [n, ...] as a body and its content type."""
+        """The answers, as a Predictor gives them, as a body and its content type."""
 
 
 PROTOCOLS: Kind[Protocol] = Kind("noria.serve.protocols")
