@@ -40,6 +40,16 @@ def require(component: str, present: bool, cure: str) -> None:
     pytest.skip(f"{component} is missing: {cure}")
 
 
+def need(*modules: str) -> None:
+    """Skip a whole file without these modules, but fail where NORIA_REQUIRE says that they were installed."""
+    missing = [name for name in modules if find_spec(name) is None]
+    required = sorted({*missing} & {*os.environ.get("NORIA_REQUIRE", "").split(",")})
+    if required:
+        raise pytest.UsageError(f"{', '.join(required)} is required here and missing")
+    if missing:
+        pytest.skip(f"{', '.join(missing)} is missing: pip install 'noria[frameworks]'", allow_module_level=True)
+
+
 class ByPlace(LoadScopeScheduling):
     """What stays together where several processes share the tests: a place that is brought up belongs to one of them, and so does a file."""
 

@@ -126,7 +126,10 @@ def test_promotion_and_rollback_move_live_traffic(
         until(lambda: asking.asked > asked + 20)
         put(own_server, broken)
         problem = until(lambda: record(own_server).problem)
-        assert problem == f"{NAME} {broken} cannot be served, so 1 stays: ValueError: no such matrix"
+        assert problem == (
+            f"{NAME} {broken} cannot be served, so 1 stays: The model in models:/{NAME}/{broken} cannot be loaded "
+            "(ValueError: no such matrix). Save or download it again."
+        )
         assert (record(own_server).version, record(own_server).run_id != "") == ("1", True)
         put(own_server, "1")
         until(lambda: not record(own_server).problem)

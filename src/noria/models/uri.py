@@ -36,9 +36,17 @@ def load(
         return open_folder(uri, allow_pickle=allow_pickle, in_process=in_process, digest=digest, memory=memory)
     with nullcontext(server) if server else closing(_server()) as asked:
         found = fetch.fetch(asked, str(uri))
-    known = digest or found.digest
+    return open_fetched(found, allow_pickle=allow_pickle, in_process=in_process, digest=digest, memory=memory)
+
+
+def open_fetched(
+    found: fetch.Fetched, *, allow_pickle: bool = False, in_process: bool = False, digest: str = "", memory: int = 0
+) -> Predictor:
+    """The same, of files that are here already."""
     try:
-        return open_folder(found.folder, allow_pickle=allow_pickle, in_process=in_process, digest=known, memory=memory)
+        return open_folder(
+            found.folder, allow_pickle=allow_pickle, in_process=in_process, digest=digest or found.digest, memory=memory
+        )
     except NoriaError as error:
         # The folder is a hash below the home, which says nothing to whoever asked for a name.
         error.message = error.message.replace(str(found.folder), found.uri)

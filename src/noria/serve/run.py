@@ -18,6 +18,7 @@ from noria import door, models
 from noria.client.http import Server
 from noria.errors import NoriaError
 from noria.models.fetch import Fetched
+from noria.models.uri import open_fetched
 from noria.serve.app import build
 from noria.serve.follow import Current, Follower, moves
 from noria.serve.log import Keep, keeping
@@ -42,7 +43,7 @@ def serve(
         door.check_open(host)
 
     def load(found: Fetched) -> models.Predictor:
-        return models.load(found.folder, allow_pickle=allow_pickle, digest=found.digest)
+        return open_fetched(found, allow_pickle=allow_pickle)
 
     current = Current(load(fetched), fetched.version)
     listening = door.listen(host, port)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 
+from noria.errors import Invalid, Unsupported
 from noria.plugins import Kind
 
 if TYPE_CHECKING:
@@ -69,6 +71,34 @@ def is_keras(model: object) -> bool:
     """With the backend torch a Keras model is a torch.nn.Module besides."""
     keras = sys.modules.get("keras")
     return keras is not None and isinstance(model, keras.Model)
+
+
+TRUST = "If you trust where it comes from, say so: --allow-pickle, or load(..., allow_pickle=True)."
+
+
+def kept(data: Path, place: object) -> Path:
+    """What a flavor's entry names, from the model's folder on. Raises Invalid if it leads out of it, or to nothing."""
+    root = (data if (data / "MLmodel").is_file() else data.parent).resolve()
+    path = (root / str(place)).resolve()
+    if not path.is_relative_to(root):
+        raise Invalid(f"The model in {root} points to data outside of its folder.", "Do not trust it; get it again.")
+    if not path.exists():
+        raise Invalid(f"The model in {root} is incomplete: it has no {place}.", "Save or download it again.")
+    return path
+
+
+def damaged(path: Path, error: object) -> Invalid:
+    return Invalid(f"{path} cannot be read: {' '.join(str(error).split()):.200}.", "Save or download the model again.")
+
+
+def library(name: str, flavor: str) -> Any:
+    """A library that a flavor needs. Raises Unsupported, with what to install."""
+    try:
+        return import_module(name)
+    except ImportError:
+        raise Unsupported(
+            f"This model needs the package {name.partition('.')[0]}, which is not installed.", f"pip install 'noria[{flavor}]'"
+        ) from None
 
 
 def is_transformers(model: object) -> bool:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from noria.models.predictor import Predict
 
 LOADER = "mlflow.keras"
-ALSO = ("tensorflow",)
 _FILE = "model.keras"
 _BACKENDS = ("tensorflow", "torch", "jax")
 

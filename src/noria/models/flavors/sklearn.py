@@ -36,7 +36,12 @@ _TRUST = "If you trust where it comes from, say so: --allow-pickle, or load(...,
 
 def claims(model: object) -> bool:
     base = sys.modules.get("sklearn.base")
-    return base is not None and isinstance(model, base.BaseEstimator)
+    return base is not None and isinstance(model, base.BaseEstimator) and not _of_others(model)
+
+
+def _of_others(model: object) -> bool:
+    """XGBoost's and LightGBM's estimators have flavors of their own."""
+    return any(kind.__module__.partition(".")[0] in ("xgboost", "lightgbm") for kind in type(model).__mro__)
 
 
 def save(model: Any, data: Path) -> Saved:
