@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import random
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,8 +15,11 @@ from pathlib import Path
 import pytest
 
 from noria.client.http import Server
+from noria.door import job_token
 from noria.errors import Conflict, NoriaError
-from noria.types import Change
+from noria.process import whoami
+from noria.types import Change, JobSpec
+from noria.wire import jobs
 from noria.wire import registry as wire
 from tests.conftest import Running, new_database, until
 
@@ -66,6 +72,23 @@ def check(server: Running) -> list[Change]:
     assert {each.version: each.current_stage for each in found} == stages
     assert sum(each.current_stage == "Production" for each in found) <= 1
     return told
+
+
+def test_a_line_says_who_asked(server: Running) -> None:
+    """Our client its Unix user, others the name beside the token, and a job whose it is."""
+    spec = JobSpec(["true"], scheduler="none-here")
+    job = server.client.call(jobs.SUBMIT, jobs.Submit(spec, "jobs-user")).job.id
+    basic = base64.b64encode(f"zoë:{server.token}".encode()).decode()
+    headers = [f"Basic {basic}", f"Bearer {job_token(server.token, job)}", f"Bearer {server.token}"]
+    for number, header in enumerate(headers):
+        body = json.dumps({"name": f"who {number}"}).encode()
+        fields = {"Authorization": header, "Content-Type": "application/json"}
+        asked = urllib.request.Request(f"{server.url}{wire.CREATE.path}", body, fields, method="POST")
+        urllib.request.urlopen(asked).close()
+    server.client.call(wire.CREATE, wire.CreateModel("who 3"))
+    said = [server.client.call(wire.HISTORY, wire.History(f"who {number}")).changes[0].user for number in range(4)]
+    assert said == ["zoë", "jobs-user", "", whoami()]
+    server.client.call(jobs.CANCEL, jobs.Cancel(job))
 
 
 def at_once(servers: list[Running], work: Callable[[Server, int], None]) -> None:

@@ -152,7 +152,13 @@ def test_a_page_of_another_site_changes_nothing(server: Running, experiment: str
 
 
 def test_what_mlflow_has_and_noria_has_not_is_no_json_to_its_clients(server: Running) -> None:
-    for path in ("/api/3.0/mlflow/traces", "/v1/traces", "/graphql", "/api/2.0/mlflow/webhooks", "/api/3.0/mlflow/scorers/list"):
+    for path in (
+        "/api/3.0/mlflow/traces",
+        "/v1/traces",
+        "/graphql",
+        "/api/2.0/mlflow/gateway-proxy",
+        "/api/3.0/mlflow/scorers/list",
+    ):
         status, content = send(server, "POST", path, b"{}")
         assert status in (404, 405) and not content.startswith(b"{"), path
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from noria.errors import Conflict, Invalid, NotFound
+from noria.errors import AlreadyExists, Conflict, Invalid, NotFound
 from noria.store import changes, experiments, registering, registry, stages
 from noria.store.store import Store
 from noria.types import Change
@@ -149,6 +149,22 @@ def test_history_comes_in_pages_and_outlives_the_model(store: Store, do: Do) -> 
     assert [line.id for line in found] == sorted((line.id for line in found), reverse=True) and len(found) == 9
     with pytest.raises(NotFound, match="name=nothing not found"):
         store.read(lambda conn: changes.history(conn, wire.History("nothing")))
+
+
+def test_a_name_that_is_taken_stays_with_who_has_it(store: Store, do: Do) -> None:
+    net(do, 1)
+    do(registering.create, wire.CreateModel("web"))
+    with pytest.raises(AlreadyExists, match="already exists"):
+        do(registering.create, wire.CreateModel("net"))
+    with pytest.raises(AlreadyExists, match="already exists"):
+        do(registering.rename, wire.Rename("web", "net"))
+    both = [
+        store.write(lambda conn: registering.rename(conn, wire.Rename("web", "net"))),
+        store.write(lambda conn: registering.change(conn, wire.UpdateModel("web", "here"))),
+    ]
+    assert isinstance(both[0].exception(), AlreadyExists)
+    assert both[1].result().registered_model.description == "here"
+    assert [line.action for line in history(store)] == ["created", "created"]
 
 
 def test_what_failed_left_no_line(store: Store, do: Do) -> None:

@@ -18,6 +18,7 @@ from noria.errors import Invalid, NoriaError, TooLarge
 from noria.server import load
 from noria.server.live import Hub
 from noria.server.webhooks import Teller
+from noria.store import jobs
 from noria.store.artifacts import Artifacts
 from noria.store.metrics import Append
 from noria.store.store import Connection, Store
@@ -99,8 +100,9 @@ def handler(route: Route, state: State) -> Callable[[Request], Awaitable[Respons
             elif route.packed is not None and (batch := route.packed(query)) is not None:
                 result = await state.store.append(batch, loop.create_future())
             elif route.signed:
-                user = who(request)
-                result = await state.store.write(lambda conn: route.work(conn, query, user), loop.create_future())
+                said, job = who(request), request.scope.get(JOB, "")
+                signed = lambda conn: route.work(conn, query, said or jobs.user(conn, job))  # noqa: E731
+                result = await state.store.write(signed, loop.create_future())
             else:
                 result = await state.store.write(lambda conn: route.work(conn, query), loop.create_future())
             job_id = request.scope.get(JOB)
@@ -120,14 +122,14 @@ def handler(route: Route, state: State) -> Callable[[Request], Awaitable[Respons
 
 def who(request: Request) -> str:
     """Who asks, as the client says it: our own in a header, others by the name that they give beside the token; "" if neither does."""
-    said = request.headers.get(USER_HEADER, "")
+    said = unquote(request.headers.get(USER_HEADER, ""))
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     if not said and scheme.lower() == "basic":
         try:
             said = base64.b64decode(value).decode().partition(":")[0]
         except ValueError:
             return ""
-    return "".join(each for each in unquote(said)[:256] if each.isprintable())
+    return "".join(each for each in said[:256] if each.isprintable())
 
 
 def answer(endpoint: Endpoint[Any, Any], result: object) -> Response:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -155,7 +155,7 @@ async def _send(url: str, body: bytes, fields: dict[str, str]) -> tuple[int, byt
     parts = urlsplit(url)
     host, secure = str(parts.hostname), parts.scheme == "https"
     address = await _address(host, parts.port or (443 if secure else 80))
-    tls = ssl.create_default_context() if secure else None
+    tls = await asyncio.to_thread(_authorities) if secure else None
     reader, writer = await asyncio.open_connection(*address, ssl=tls, server_hostname=host if secure else None)
     try:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -174,6 +174,12 @@ async def _send(url: str, body: bytes, fields: dict[str, str]) -> tuple[int, byt
         return _read(bytes(answer))
     finally:
         writer.close()
+
+
+@cache
+def _authorities() -> ssl.SSLContext:
+    """Whom we believe. Reading them takes long, for an event loop."""
+    return ssl.create_default_context()
 
 
 async def _address(host: str, port: int) -> tuple[str, int]:

@@ -39,6 +39,24 @@ def add(
     evidence: Mapping[str, Any] = {},
 ) -> Change:
     """Write a line. Raises Invalid for more evidence than 1 MiB, and for texts that are none of a log."""
+    text, values = statement(
+        action, name, version, user=user, before=before, after=after, reason=reason, evidence=evidence
+    )  # fmt: skip
+    return written(database.run(conn, text, values), values, evidence)
+
+
+def statement(
+    action: str,
+    name: str,
+    version: str = "",
+    *,
+    user: str = "",
+    before: str = "",
+    after: str = "",
+    reason: str = "",
+    evidence: Mapping[str, Any] = {},
+) -> tuple[str, tuple[Any, ...]]:
+    """What writes a line, for whoever has more to ask of the database at the same time."""
     body = msgspec.json.encode(evidence)
     _fits("action", action, _ACTION)
     _fits("reason", reason, _REASON)
@@ -46,9 +64,13 @@ def add(
         raise Invalid(
             f"The evidence has {len(body)} bytes, and the log takes {_EVIDENCE}.", "Keep it as an artifact, and name that."
         )
-    time, user, before, after = now(), user[:_USER], _shown(before), _shown(after)
-    values = (time, action, name, version, user, before, after, reason, body)
-    key = database.run(conn, _INSERT, values).fetchone()[0]
+    return _INSERT, (now(), action, name, version, user[:_USER], _shown(before), _shown(after), reason, body)
+
+
+def written(answer: Any, values: tuple[Any, ...], evidence: Mapping[str, Any]) -> Change:
+    """The line that `statement` has written, of the cursor that it was run with."""
+    key: int = answer.fetchone()[0]
+    time, action, name, version, user, before, after, reason, _ = values
     return Change(key, time, action, name, version, user, before, after, reason, dict(evidence))
 
 

@@ -170,10 +170,30 @@ def _upgrade(connection: Connection, version: str | None, name: str) -> None:
 def run(conn: Connection, text: str, values: Sequence[object] = ()) -> Any:
     """The driver's cursor of a statement of ours, in the transaction that is open; `?` in its text are the values. Raises what
     SQLAlchemy would."""
+    with _known(conn, text) as raw:
+        return raw.execute(_marked(text) if shared(conn.engine) else text, values)
+
+
+Asked = tuple[str, Sequence[object]]
+"""A statement, and its values."""
+
+
+def run_all(conn: Connection, *asked: Asked) -> list[Any]:
+    """The same of several statements of which none needs what another answers: PostgreSQL is told all of them at once."""
+    with _known(conn, asked[0][0]) as raw:
+        if not shared(conn.engine):
+            return [raw.execute(text, values) for text, values in asked]
+        with raw.pipeline():
+            return [raw.execute(_marked(text), values) for text, values in asked]
+
+
+@contextmanager
+def _known(conn: Connection, text: str) -> Iterator[Any]:
+    """The driver's connection, whose errors become SQLAlchemy's."""
     raw: Any = conn.connection.driver_connection
     kinds: Any = conn.dialect.loaded_dbapi
     try:
-        return raw.execute(_marked(text) if shared(conn.engine) else text, values)
+        yield raw
     except kinds.Error as error:
         if getattr(raw, "closed", False):
             conn.invalidate(error)  # The next transaction begins with a new one.
@@ -186,9 +206,15 @@ def _marked(text: str) -> str:
 
 
 @contextmanager
-def undoable(conn: Connection) -> Iterator[None]:
-    """What was done inside is undone if it fails, and nothing else of the transaction; if the database is in trouble, all of it is."""
-    run(conn, "SAVEPOINT one")
+def undoable(conn: Connection, *, after: bool = False) -> Iterator[None]:
+    """What was done inside is undone if it fails, and nothing else of the transaction; if the database is in trouble, all of it is.
+
+    after: whether the last thing in this transaction was another such block, which succeeded.
+    """
+    if after and shared(conn.engine):  # Letting go of its savepoint costs no way of its own then.
+        run_all(conn, ("RELEASE SAVEPOINT one", ()), ("SAVEPOINT one", ()))
+    else:
+        run(conn, "SAVEPOINT one")
     try:
         yield
     except (exc.OperationalError, exc.InternalError):
@@ -197,7 +223,8 @@ def undoable(conn: Connection) -> Iterator[None]:
         run(conn, "ROLLBACK TO SAVEPOINT one")
         run(conn, "RELEASE SAVEPOINT one")
         raise
-    run(conn, "RELEASE SAVEPOINT one")
+    if not shared(conn.engine):
+        run(conn, "RELEASE SAVEPOINT one")
 
 
 # What several processes at one PostgreSQL must not do at once. SQLite has one writer, and needs none of it.

@@ -153,6 +153,11 @@ def row(conn: Connection, name: str) -> Row[Any]:
     return found[0]
 
 
+def user(conn: Connection, job_id: str) -> str:
+    """Whose job it is; "" if there is none."""
+    return conn.execute(select(job.c.user).where(job.c.id == job_id)).scalar() or "" if job_id else ""
+
+
 def _job(each: Row[Any]) -> Job:
     return Job(
         each.id, each.run_id, msgspec.json.decode(each.spec, type=JobSpec), each.state, each.user, each.created, each.folder,

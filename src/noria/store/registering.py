@@ -30,6 +30,9 @@ _NEXT = (
 _INSERT_VERSION = f"""
 INSERT INTO model_version ({", ".join(registry.VersionRow._fields[1:-1])}) VALUES ({", ".join("?" * 11)}) RETURNING id
 """  # noqa: S608
+_INSERT_VERSION_TAG = """
+INSERT INTO model_version_tag (key, value, version) SELECT ?, ?, id FROM model_version WHERE model = ? AND version = ?
+"""
 
 
 def create(conn: Connection, request: wire.CreateModel, user: str = "") -> wire.Model:
@@ -152,15 +155,20 @@ def create_version(conn: Connection, request: wire.CreateVersion, user: str = ""
     values = (
         model, number, "None", source.uri, source.location, run_id, request.description, user, request.run_link, time, time,
     )  # fmt: skip
-    (key,) = database.run(conn, _INSERT_VERSION, values).fetchone()
-    rows.insert(conn, model_version_tag, ("version", "key", "value"), [(key, *pair) for pair in _values_of(tags).items()])
     evidence = {"source": source.uri, **({"run_id": run_id} if run_id else {})}
-    changes.add(conn, "created", request.name, str(number), user=user, after="None", evidence=evidence)
+    made, *_, listening = database.run_all(
+        conn,
+        (_INSERT_VERSION, values),
+        *((_INSERT_VERSION_TAG, (*pair, model, number)) for pair in _values_of(tags).items()),
+        changes.statement("created", request.name, str(number), user=user, after="None", evidence=evidence),
+        (webhooks.LISTENING, ()),
+    )
+    (key,) = made.fetchone()
     if source.model_id:
         logged_models.register(conn, source.model_id, request.name, number)
     webhooks.tell(conn, "model_version", "created", request.name, lambda: {
         "name": request.name, "version": str(number), "source": source.uri, "run_id": run_id or None, "tags": _values_of(tags),
-        "description": request.description or None})  # fmt: skip
+        "description": request.description or None}, listening)  # fmt: skip
     return wire.Version(registry.version(registry.VersionRow(key, *values, request.name), _sorted(tags), []))
 
 

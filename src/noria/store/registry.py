@@ -124,9 +124,13 @@ def _said(conn: Connection, query: str, ids: Sequence[int]) -> Any:
 
 def _of(conn: Connection, query: str, ids: Sequence[int]) -> Any:
     """A query of which every `%s` stands for "is one of these"."""
+    return database.run(conn, *_about(conn, query, ids))
+
+
+def _about(conn: Connection, query: str, ids: Sequence[int]) -> tuple[str, tuple[Any, ...]]:
     shared, count = database.shared(conn.engine), query.count("%s")
     value = list(ids) if shared else msgspec.json.encode(ids).decode()
-    return database.run(conn, query % ((_ANY if shared else _EACH,) * count), (value,) * count)
+    return query % ((_ANY if shared else _EACH,) * count), (value,) * count
 
 
 def newest(conn: Connection, model: int, stages: list[str] | None = None) -> list[ModelVersion]:
@@ -178,6 +182,16 @@ def get_version(conn: Connection, request: wire.VersionKey) -> wire.Version:
 def whole(conn: Connection, found: VersionRow) -> ModelVersion:
     """A version with what is said of it."""
     return load_versions(conn, [found])[0]
+
+
+def said_of(conn: Connection, found: VersionRow) -> tuple[str, tuple[Any, ...]]:
+    """What asks for the tags and aliases of a version; `with_said` reads the answer."""
+    return _about(conn, _VERSIONS_SAID, [found.id])
+
+
+def with_said(found: VersionRow, said: Any) -> ModelVersion:
+    rows = said.fetchall()
+    return version(found, [Tag(name, value) for kind, _, name, value in rows if not kind], [row[2] for row in rows if row[0]])
 
 
 def location(conn: Connection, name: str, version: str) -> str:

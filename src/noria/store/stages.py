@@ -5,7 +5,7 @@ Transactions that change a model wait for each other at its row.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import UNSET
@@ -14,7 +14,6 @@ from sqlalchemy import Connection, func, select, update
 from noria.errors import Conflict, Invalid, NotFound
 from noria.store import changes, database, registry
 from noria.store.experiments import now
-from noria.store.registering import touch
 from noria.store.registry import VersionRow
 from noria.store.schema import model_version, registry_change
 from noria.types import Change, ModelVersion, Stage
@@ -52,16 +51,26 @@ def transition(conn: Connection, request: wire.Transition, user: str = "") -> wi
                 "Valid stages are ['Staging', 'Production']"
             )
         _archive(conn, found, stage, user)
-    moved = _move(conn, found, stage)
-    changes.add(conn, "stage", found.name, str(found.version), user=user, before=found.stage, after=stage)
-    return wire.Version(moved)
+    return wire.Version(_move(conn, found, stage, "stage", user)[0])
 
 
-def _move(conn: Connection, found: VersionRow, stage: Stage) -> ModelVersion:
-    time = now()
-    database.run(conn, "UPDATE model_version SET stage = ?, last_update_time = ? WHERE id = ?", (stage, time, found.id))
-    touch(conn, found.model)
-    return registry.whole(conn, found._replace(stage=stage, last_update_time=time))
+def _move(
+    conn: Connection, found: VersionRow, stage: Stage, action: str, user: str, reason: str = "", evidence: Mapping[str, Any] = {}
+) -> tuple[ModelVersion, Change]:
+    """A version and its line."""
+    time, name, number = now(), found.name, str(found.version)
+    line = changes.statement(
+        action, name, number, user=user, before=found.stage, after=stage, reason=reason, evidence=evidence
+    )  # fmt: skip
+    *_, written, said = database.run_all(
+        conn,
+        ("UPDATE model_version SET stage = ?, last_update_time = ? WHERE id = ?", (stage, time, found.id)),
+        ("UPDATE registered_model SET last_update_time = ? WHERE id = ?", (time, found.model)),
+        line,
+        registry.said_of(conn, found),
+    )
+    moved = registry.with_said(found._replace(stage=stage, last_update_time=time), said)
+    return moved, changes.written(written, line[1], evidence)
 
 
 def _standing(conn: Connection, model: int, stage: Stage) -> list[int]:
@@ -104,11 +113,7 @@ def _put(
     conn: Connection, found: VersionRow, stage: Stage, action: str, user: str, reason: str, evidence: dict[str, Any]
 ) -> wire.Promoted:
     archived = _archive(conn, found, stage, user) if stage in _ACTIVE else []
-    moved = _move(conn, found, stage)
-    name, number = found.name, str(found.version)
-    line = changes.add(
-        conn, action, name, number, user=user, before=found.stage, after=stage, reason=reason, evidence=evidence
-    )  # fmt: skip
+    moved, line = _move(conn, found, stage, action, user, reason, evidence)
     return wire.Promoted(moved, archived, line)
 
 

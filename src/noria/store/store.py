@@ -192,13 +192,16 @@ class Store:
         outcomes = self._append(connection, appends) if appends else []
         if others or self._shared or len(self._active) > _KNOWN:
             self._active.clear()  # They may delete a run.
+        after = False
         for item in others:
             try:
-                with database.undoable(connection):
+                with database.undoable(connection, after=after):
                     outcomes.append((item.future, item.work(connection), None))
+                after = True
             except (exc.OperationalError, exc.InternalError):
                 raise
             except Exception as error:  # Whatever it is belongs to its caller, who waits for it.
+                after = False
                 outcomes.append((item.future, None, database.known(error)))
         return outcomes
 
