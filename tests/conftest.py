@@ -17,12 +17,16 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from noria.client import fluent
 from noria.client.http import Server
 from noria.server import home
+from noria.store import run_search
+from noria.store.store import Store
+from noria.wire import runs
 
 START_SECONDS = 20
 
@@ -213,6 +217,11 @@ def noria(tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[
 
     yield call
     call("server", "stop", check=False)
+
+
+def searched(store: Store, request: runs.Search) -> runs.Found:
+    """A search's answer as a client has it: what the store gives is JSON in part."""
+    return msgspec.json.decode(msgspec.json.encode(store.read(lambda conn: run_search.search(conn, request))), type=runs.Found)
 
 
 def until(true: Callable[[], Any], seconds: float = 20.0) -> Any:

@@ -78,8 +78,9 @@ class Gate:
                 "Cross-origin request blocked: a page of another site asked for a change.", "Open this server's own page."
             )
         path, presented = scope["path"], _presented(headers.get(b"authorization", b""))
-        job_id = presented.partition(b".")[0].decode("latin-1")
-        if hmac.compare_digest(presented, job_token(self.token, job_id).encode()):
+        job, dot, _ = presented.partition(b".")
+        job_id = job.decode("latin-1")
+        if dot and hmac.compare_digest(presented, job_token(self.token, job_id).encode()):
             scope[JOB] = job_id
             return None
         if not self.ask:

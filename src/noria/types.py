@@ -177,6 +177,19 @@ class RegisteredModel(Struct, frozen=True, omit_defaults=True):
     aliases: list[Alias] = []
 
 
+class PredictionLog(Struct, frozen=True):
+    """What an endpoint has written down of its answers, in files of `folder` on its host: how many requests, when the first and the last
+    were answered (0 if none was), how many could not be kept, which share is kept at all, and how many each version answered."""
+
+    folder: str
+    count: int = 0
+    first: int = 0
+    last: int = 0
+    lost: int = 0
+    sample: float = 1.0
+    versions: dict[str, int] = {}
+
+
 class Change(Struct, frozen=True, omit_defaults=True):
     """One line of the registry's log: who did what to a model, or to one version of it. Lines are written with what they tell of, and
     stay when that is deleted.
@@ -200,7 +213,7 @@ class Change(Struct, frozen=True, omit_defaults=True):
 
 class Endpoint(Struct, frozen=True):
     """A served model: which version answers where. `run_id` and `version` are empty for a model from a path. `problem` says why it is not
-    the version that its URI means by now."""
+    the version that its URI means by now. log: None if it keeps none."""
 
     endpoint_id: str
     model_uri: str
@@ -213,6 +226,7 @@ class Endpoint(Struct, frozen=True):
     host: str = ""
     pid: int = 0
     problem: str = ""
+    log: PredictionLog | None = None
 
 
 class Code(Struct, frozen=True):

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from noria.store import chunks, experiments, folding, histories, metrics, run_search, runs
+from noria.store import chunks, experiments, folding, histories, metrics, runs
 from noria.store.store import Store
 from noria.types import Metric, clamped
 from noria.wire import runs as wire
-from tests.conftest import new_database, until
+from tests.conftest import new_database, searched, until
 
 KEYS = ("loss", "acc", "é/日本")
 WHOLE = st.one_of(st.integers(-5, 40), st.sampled_from([-(2**63), 2**63 - 1]))
@@ -97,7 +97,7 @@ def test_readers_see_the_points_that_hold_each_once_in_order(store: Store, steps
         own = [p for p in held.values() if p[0] == key]
         assert (key in listed) == bool(own)
         if own:
-            top = max(own, key=lambda p: (p[3], p[2], -math.inf if math.isnan(p[1]) else p[1]))
+            top = max(own, key=lambda p: (p[3], p[2], not math.isnan(p[1]), p[1]))
             assert (listed[key].step, listed[key].timestamp) == (top[3], top[2]) and bits(listed[key].value) == bits(
                 clamped(top[1])
             )
@@ -108,6 +108,15 @@ def test_columns_come_back_bit_by_bit(rows: list[tuple[float, int, int]]) -> Non
     points = chunks.points(*zip(*rows, strict=True))
     back = chunks.decode(chunks.encode(points), points.size)
     assert all(a.tobytes() == b.tobytes() for a, b in zip(points, back, strict=True))
+
+
+def test_noise_takes_hardly_more_than_its_own_bits() -> None:
+    values = np.random.default_rng(1).standard_normal(chunks.CHUNK)
+    points = chunks.Points(values, 100 * np.arange(chunks.CHUNK), np.arange(chunks.CHUNK))
+    packed = chunks.encode(points)
+    back = chunks.decode(packed, points.size)
+    assert all(one.tobytes() == other.tobytes() for one, other in zip(back, points, strict=True))
+    assert len(packed) < 7.1 * chunks.CHUNK  # A sign, 52 bits of the fraction, and some three of the exponent are 7.0 bytes.
 
 
 @pytest.mark.parametrize("exact", [True, False])
@@ -152,7 +161,7 @@ def test_postgresql_knows_how_much_there_is_before_its_own_daemon_comes_by(postg
         points = [Metric(f"m{number}", 1.0, 1, step) for step in range(6) for number in range(1000)]
         for start in range(0, len(points), 1000):
             store.write(partial(runs.log_batch, request=wire.LogBatch(run, points[start : start + 1000]))).result()
-        store.read(lambda conn: run_search.search(conn, wire.Search(["0"])))
+        searched(store, wire.Search(["0"]))
         known = "SELECT reltuples FROM pg_class WHERE relname = 'latest'"
         until(lambda: store.read(lambda conn: conn.exec_driver_sql(known).scalar()) == 1000)
     finally:

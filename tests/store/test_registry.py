@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from noria.errors import Conflict, Invalid, NotFound
 from noria.store import changes, experiments, registering, registry, stages
@@ -158,3 +159,33 @@ def test_what_failed_left_no_line(store: Store, do: Do) -> None:
     with pytest.raises(Invalid, match="Invalid Model Version stage: Prod"):
         do(stages.transition, wire.Transition("net", "1", "Prod"))
     assert history(store) == lines and standing(store) == []
+
+
+def test_a_database_from_before_the_log_knows_who_stood_where(database: Path | str) -> None:
+    store = Store(database)
+    asked = [wire.CreateVersion("net", "s3://bucket/net")] * 2
+    store.write(lambda conn: registering.create(conn, wire.CreateModel("net"))).result()
+    for each in asked:
+        store.write(lambda conn, each=each: registering.create_version(conn, each)).result()  # type: ignore[misc]
+    store.write(lambda conn: stages.transition(conn, wire.Transition("net", "1", "Production"))).result()
+
+    def before(conn: Connection) -> None:
+        for table in ("registry_change", "webhook_delivery", "webhook"):
+            conn.exec_driver_sql(f"DROP TABLE {table}")
+        later = ("dataset_by_digest", "logged_model_by_run", "run_model_by_model", "endpoint_by_model", "model_version_by_place")
+        of_log = ("model_version_by_stage", "registered_model_tag_by_key", "model_version_tag_by_key", "alias_by_version",
+                  "registered_model_by_time")  # fmt: skip
+        for index in (*of_log, *later):
+            conn.exec_driver_sql(f"DROP INDEX {index}")
+        conn.exec_driver_sql("ALTER TABLE model_version DROP COLUMN place")
+        conn.exec_driver_sql("UPDATE alembic_version SET version_num = '0008'")
+
+    store.write(before).result()
+    store.close()
+    store = Store(database)
+    (line,) = history(store)
+    assert (line.action, line.version, line.before, line.after) == ("stage", "1", "None", "Production")
+    store.write(lambda conn: stages.promote(conn, wire.Promote("net", "2"))).result()
+    back = store.write(lambda conn: stages.rollback(conn, wire.Rollback("net"))).result()
+    assert (back.model_version.version, back.archived) == ("1", ["2"])
+    store.close()

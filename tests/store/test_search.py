@@ -6,21 +6,35 @@ import math
 import random
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from noria.errors import Invalid
-from noria.store import experiments, registering, registry_search, run_search, runs
+from noria.store import (
+    bodies,
+    experiments,
+    logged_models,
+    metrics,
+    registering,
+    registry_search,
+    run_search,
+    run_starts,
+    runs,
+)  # fmt: skip
 from noria.store.filters import AllOf, Comparison, Identifier, Node, Not
 from noria.store.store import Store
-from noria.types import Dataset, DatasetInput, Metric, Param, Tag
+from noria.types import Dataset, DatasetInput, Metric, ModelOutput, Param, Tag
 from noria.wire import experiments as experiments_wire
+from noria.wire import logged_models as logged_models_wire
 from noria.wire import registry as registry_wire
 from noria.wire import runs as wire
+from tests.conftest import searched
 from tests.store.filter_text import KEYS, NODES, OF, written
 
 VALUES = [-1.0, 0.0, 0.5, 1.0, 1.5, math.inf, -math.inf, math.nan]
@@ -168,7 +182,7 @@ def paged(store: Store, text: str, entries: list[str], size: int) -> list[str]:
     token = ""
     while True:
         request = wire.Search(["0"], text, "ACTIVE_ONLY", size, entries, token)
-        answer = store.read(lambda conn, request=request: run_search.search(conn, request))  # type: ignore[misc]
+        answer = searched(store, request)
         found += [run.info.run_id for run in answer.runs]
         assert len(answer.runs) == size or not answer.next_page_token
         token = answer.next_page_token
@@ -194,7 +208,8 @@ def test_every_way_finds_what_plain_python_finds(
     for few in (None, -1, 10**6):  # By the counts; never from a clause, always from one.
         with monkeypatch.context() as patch:
             if few is not None:
-                patch.setattr(run_search, "isqrt", lambda _, few=few: few)
+                patch.setattr(run_starts, "isqrt", lambda _, few=few: few)
+                patch.setattr(run_starts, "_CHOICE_SECONDS", -1.0)
             assert paged(store, text, entries, size) == wanted
             total = store.read(lambda conn: run_search.count(conn, wire.Count(["0"], text)))
             assert total.total == len(wanted)
@@ -205,7 +220,7 @@ def _name(left: Identifier) -> str:
 
 
 def found(store: Store, text: str, **query: Any) -> list[str]:
-    answer = store.read(lambda conn: run_search.search(conn, wire.Search(["0"], text, **query)))
+    answer = searched(store, wire.Search(["0"], text, **query))
     return [run.info.run_name for run in answer.runs]
 
 
@@ -255,7 +270,7 @@ def test_a_token_belongs_to_its_search(store: Store) -> None:
         run(store, f"r{number}", p=str(number))
 
     def search(**query: Any) -> wire.Found:
-        return store.read(lambda conn: run_search.search(conn, wire.Search(["0"], max_results=2, **query)))  # type: ignore[no-any-return]
+        return searched(store, wire.Search(["0"], max_results=2, **query))
 
     token = search(order_by=["params.p"]).next_page_token
     assert [each.info.run_name for each in search(order_by=["params.p"], page_token=token).runs] == ["r2", "r3"]
@@ -269,7 +284,7 @@ def test_a_token_belongs_to_its_search(store: Store) -> None:
 
 def test_runs_that_come_and_go_between_pages_move_no_others(store: Store) -> None:
     ids = [run(store, f"r{number}", p=str(number)) for number in range(6)]
-    first = store.read(lambda conn: run_search.search(conn, wire.Search(["0"], max_results=3, order_by=["params.p"])))
+    first = searched(store, wire.Search(["0"], max_results=3, order_by=["params.p"]))
     store.write(lambda conn: runs.remove(conn, wire.Get(ids[0]))).result()
     run(store, "late", p="00")
     token = first.next_page_token
@@ -278,7 +293,7 @@ def test_runs_that_come_and_go_between_pages_move_no_others(store: Store) -> Non
 
 def test_runs_of_no_or_many_experiments(store: Store) -> None:
     run(store, "r", p="1")
-    search = lambda *ids: store.read(lambda conn: run_search.search(conn, wire.Search(list(ids)))).runs  # noqa: E731
+    search = lambda *ids: searched(store, wire.Search(list(ids))).runs  # noqa: E731
     assert search() == [] and search("7", "9" * 18, "-1") == [] and len(search("0", "0", "7")) == 1
     for wrong in ("x", "9" * 40, "1.0", "\u0663"):
         with pytest.raises(Invalid, match="Experiment ID must be a valid integer"):
@@ -287,7 +302,7 @@ def test_runs_of_no_or_many_experiments(store: Store) -> None:
     with pytest.raises(Invalid, match="at most 10000 experiments"):
         search(*map(str, range(10_001)))
     with pytest.raises(Invalid, match="at column 9"):  # A wrong filter is wrong among no runs too.
-        store.read(lambda conn: run_search.search(conn, wire.Search([], "params.p")))
+        searched(store, wire.Search([], "params.p"))
 
 
 def test_a_search_that_takes_for_ever_is_given_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,3 +368,52 @@ def test_prompts_are_found_only_by_who_asks_for_them(store: Store) -> None:
         "prompt",
     ]
     assert search("tags.k != '2'") == ["model"] and search("name IN ('no', 'prompt')", order_by=["name DESC"]) == ["no"]
+
+
+def test_a_page_that_was_asked_for_before_shows_what_has_happened_since(store: Store) -> None:
+    uuid, other = run(store, "r", p="1"), run(store, "other")
+    model = store.write(lambda conn: logged_models.create(conn, logged_models_wire.Create("0", "net"))).result().model.info
+    data = DatasetInput(dataset=Dataset("digits", "d1", "local", "{}"))
+    changes: list[Any] = [
+        lambda conn: runs.log_batch(conn, wire.LogBatch(uuid, params=[Param("q", "2")])),
+        lambda conn: runs.log_batch(conn, wire.LogBatch(uuid, [Metric("loss", 1.0, 1, 1)])),
+        lambda conn: runs.log_batch(conn, wire.LogBatch(uuid, [Metric("loss", 0.5, 2, 2)])),
+        lambda conn: metrics.rewind(conn, runs.row(conn, uuid).id, 2),
+        lambda conn: runs.set_tag(conn, wire.SetTag(run_id=uuid, key="t", value="1")),
+        lambda conn: runs.set_tag(conn, wire.SetTag(run_id=uuid, key="t", value="2")),
+        lambda conn: runs.delete_tag(conn, wire.DeleteTag(uuid, "t")),
+        lambda conn: runs.log_inputs(conn, wire.LogInputs(uuid, [data])),
+        lambda conn: runs.log_outputs(conn, wire.LogOutputs(uuid, [ModelOutput(model.model_id, 1)])),
+        lambda conn: runs.change(conn, wire.Update(uuid, status="FINISHED", end_time=5)),
+        lambda conn: runs.change(conn, wire.Update(uuid, run_name="new")),
+        lambda conn: runs.remove(conn, wire.Get(uuid)),
+        lambda conn: runs.restore(conn, wire.Get(uuid)),
+    ]
+    pages = [_shown(store, uuid)]
+    untouched = _shown(store, other)
+    for change in changes:
+        store.write(change).result()
+        assert _shown(store, uuid) == msgspec.to_builtins(store.read(lambda conn: runs.get(conn, wire.Get(uuid))).run)
+        pages.append(_shown(store, uuid))
+    assert all(before != after for before, after in pairwise(pages))
+    assert _shown(store, other) == untouched
+
+
+def _shown(store: Store, uuid: str) -> Any:
+    (shown,) = searched(store, wire.Search(["0"], f"run_id = '{uuid}'", "ALL")).runs
+    return msgspec.to_builtins(shown)
+
+
+def test_bodies_are_kept_up_to_a_size_the_last_asked_for_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(8):
+        run(store, f"r{number}", p=str(number))
+    loaded: list[int] = []
+    load = bodies.run_load.load
+    monkeypatch.setattr(bodies.run_load, "load", lambda conn, keys: (loaded.append(len(keys)), load(conn, keys))[1])
+    newest = lambda count: found(store, "", max_results=count, order_by=["params.p DESC"])  # noqa: E731
+    assert newest(8) == newest(8) and loaded == [8, 0]
+    monkeypatch.setattr(bodies, "KEPT", 4000)
+    assert newest(2) == ["r7", "r6"]  # Nothing new is kept, so nothing goes.
+    run(store, "r8", p="8")
+    assert newest(3) == ["r8", "r7", "r6"] and newest(3) == ["r8", "r7", "r6"] and loaded[-2:] == [1, 0]
+    assert newest(9)[-1] == "r0" and 0 < loaded[-1] <= 6

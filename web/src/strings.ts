@@ -2,7 +2,7 @@
 
 export const strings = {
   product: "Noria",
-  tabs: { runs: "Runs", jobs: "Jobs", models: "Models" },
+  tabs: { runs: "Runs", jobs: "Jobs", models: "Models", lineage: "Lineage" },
   pages: "Pages",
   loading: "Loading…",
 
@@ -111,8 +111,28 @@ export const strings = {
   firstRows: (n: number) => `The first ${n} rows.`,
 
   lineage: "Lineage",
-  lineageOf: { data: "Data", run: "Run", versions: "Model versions", endpoints: "Endpoints" },
-  thisRun: "This run",
+  lineageOf: {
+    kind: {
+      data: "Data",
+      code: "Code",
+      job: "Job",
+      run: "Run",
+      model: "Model",
+      version: "Version",
+      evaluation: "Evaluation",
+      endpoint: "Endpoint",
+      predictions: "Predictions",
+    },
+    kindOf: "Kind",
+    where: "Kept at",
+    state: { deleted: "deleted", gone: "gone" },
+    sides: "Which side",
+    side: { both: "Both sides", up: "What it was made of", down: "What became of it" },
+    asText: "In words",
+    truncated: (n: number) => `There is more than these ${n}.`,
+  },
+  noData: "No data sets yet. Name one with noria.log_dataset, or with mlflow.log_input.",
+  dataOf: { name: "Data set", digest: "Digest", runs: "Runs", first: "First read", last: "Last read" },
 
   noJobs: "No jobs yet. Submit one with noria submit.",
   job: {

@@ -24,7 +24,7 @@ from msgspec import Struct
 
 from noria import models
 from noria.automation import held_out, measures
-from noria.client import fluent
+from noria.client import content, fluent
 from noria.errors import Invalid, NoriaError
 from noria.hardware import probe
 from noria.types import Number, number
@@ -194,8 +194,8 @@ def log(evaluation: Evaluation, folder: Path) -> None:
     """Keep it with the run that is active, or with the job's."""
     (folder / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(evaluation)))
     fluent.set_tags({OF: evaluation.of})
-    name, source = Path(evaluation.held_out).name, evaluation.held_out
-    fluent.log_dataset(name, evaluation.held_out_sha256[:36], source, "evaluation")
+    name, digest = Path(evaluation.held_out).name, evaluation.held_out_sha256[: content.DIGITS]
+    fluent.log_dataset(None, name, "evaluation", digest=digest, source=evaluation.held_out)
     fluent.log_params(
         {"held_out_sha256": evaluation.held_out_sha256, "model_sha256": evaluation.model_sha256, "seed": evaluation.seed}
     )

@@ -27,7 +27,7 @@ from noria.errors import Invalid, NoriaError, NotFound
 from noria.jobs.folder import Folder
 from noria.projects.environments import active, recorded
 from noria.types import ENDED, Job, JobSpec
-from noria.wire import jobs, registry, runs, serving
+from noria.wire import jobs, lineage, registry, runs, serving
 
 EXPERIMENT, MODEL = "digits", "digits"
 EPOCHS, TRIAL_EPOCHS, TRIALS = 12, 4, 5
@@ -335,22 +335,25 @@ def _report(server: Server, job: Job, best: Trained, version: str, served: Serve
         [(step, float(value)) for step, value in zip(points.steps, points.values, strict=True)],
         f"loss by step, run {job.run_id[:8]} (cnn)",
     )
-    lineage = server.call(serving.LINEAGE, serving.Trace(_production_run(server)))
-    data = ", ".join(f"{each.name} ({each.digest[:8]})" for each in lineage.data)
-    standing = next((each for each in lineage.versions if each.current_stage == "Production"), None)
-    if not data or standing is None or not lineage.endpoints:
+    graph = server.call(lineage.TRACE, lineage.Trace(_production_run(server), "run"))
+    data, run = _node(graph, "data"), _node(graph, "run")
+    standing, at = _node(graph, "version", "Production"), _node(graph, "endpoint", served.url)
+    if data is None or run is None or standing is None or at is None:
         raise NoriaError(
             "The lineage has a gap between data, run, version and endpoint.", "This is a defect of Noria: please report it."
         )
     click.echo()
     click.echo(f"endpoint accuracy {served.accuracy:.3f}")
     click.echo(f"latency {served.median:.1f} ms median, {served.p99:.1f} ms p99, one image a request")
-    click.echo(
-        f"lineage {data} -> run {lineage.run_id[:8]} -> {MODEL} {standing.version} ({standing.current_stage}) -> {served.url}"
-    )
+    click.echo(f"lineage {data.title} ({data.id[:8]}) -> run {run.id[:8]} -> {standing.id} ({standing.state}) -> {at.title}")
     click.echo(f"page {server.url}/#token={server.token}")
     click.echo(f"took {seconds:.0f} s", err=True)
     click.echo(f"next: noria ps | noria runs list | noria serve models:/{MODEL}/Production | noria server stop", err=True)
+
+
+def _node(graph: lineage.Graph, kind: lineage.Kind, said: str = "") -> lineage.Node | None:
+    """The first node of a kind; with `said`, of that state or title."""
+    return next((node for node in graph.nodes if node.kind == kind and said in (node.state, node.title, "")), None)
 
 
 def _production_run(server: Server) -> str:

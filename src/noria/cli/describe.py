@@ -13,7 +13,7 @@ from noria.cli import show
 from noria.client.http import Server
 from noria.errors import NoriaError, NotFound
 from noria.types import Experiment, File, ModelVersion, Run
-from noria.wire import artifacts, experiments, runs, serving
+from noria.wire import artifacts, experiments, registry, runs
 
 FILES = 20
 _SPARK = 12
@@ -43,7 +43,9 @@ def look(server: Server, run: Run, files: int | None = FILES) -> Seen:
         run,
         server.call(experiments.GET, experiments.Get(run.info.experiment_id)).experiment,
         server.call(runs.SUMMARY, runs.Summarise(key)).metrics,
-        server.call(serving.LINEAGE, serving.Trace(key)).versions,
+        server.call(
+            registry.SEARCH_VERSIONS, registry.SearchVersions(f"run_id = '{key}'", order_by=["name", "version_number"])
+        ).model_versions,
         found[:files],
         files is not None and len(found) > files,
     )

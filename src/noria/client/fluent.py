@@ -389,9 +389,42 @@ def log_artifacts(local_dir: str | os.PathLike[str], artifact_path: str | None =
         _current().log_file(source, f"{artifact_path}/{name}" if artifact_path else name)
 
 
-def log_dataset(name: str, digest: str, source: str = "", context: str = "training", source_type: str = "local") -> None:
-    """Record that the run reads a data set; `digest` identifies its content, at most 36 characters."""
-    _current().append(Dataset(name[:500], digest[:36], source_type, source, context))
+def log_dataset(
+    data: object = None,
+    name: str = "",
+    context: str = "training",
+    *,
+    digest: str = "",
+    source: str = "",
+    source_type: str = "local",
+) -> str:
+    """Record that the run reads a data set, which is known by a hash of its content; the digest.
+
+    data: a path, an array, a table of columns, a dict, tuple or list of these, or anything that has a `digest` of its own, such as
+    what `noria.train` reads. Files are read once: see noria.client.content. name: of the file, unless it is given. digest: what it is
+    known by, if you know better, of at most 36 characters. In a job of several tasks the first one reads files, and the others answer "".
+    Raises NotFound for a path where nothing is, Invalid for what has no content, or no name.
+    """
+    found = digest or _said(data, "digest")
+    if not found and isinstance(data, str | os.PathLike) and _job_run() and os.environ.get("RANK", "0") != "0":
+        return ""
+    if not found:
+        from noria.client import content  # Threads and hashes are milliseconds of a start, which few scripts need.
+
+        hashed = content.of(data, config.load().folder / "hashes", content.teller(name or str(data)[:60]))
+        found, source = hashed.digest, source or hashed.source
+    source = source or _said(data, "source")
+    name = name or _said(data, "name") or os.path.basename(source.rstrip("/"))
+    if not name:
+        raise Invalid("This data set has no name.", 'Give one, as in noria.log_dataset(data, "flowers").')
+    _current().append(Dataset(name[:500], found[:36], source_type, source, context))
+    return found[:36]
+
+
+def _said(data: object, name: str) -> str:
+    """What an object says of itself; a table may have a column of that name."""
+    value = getattr(data, name, "")
+    return value if isinstance(value, str) else ""
 
 
 def rewind(step: int) -> None:

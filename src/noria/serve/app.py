@@ -14,6 +14,7 @@ from starlette.routing import Route
 from noria.door import App, Gate, problem
 from noria.errors import Invalid, NoriaError, TooLarge
 from noria.serve.follow import Current
+from noria.serve.log import VERSION
 from noria.serve.protocols import PROTOCOLS, Protocol
 
 BODY = 64 * 2**20
@@ -41,7 +42,10 @@ def build(current: Current, token: str, *, ask: bool) -> App:
 def _handler(protocol: Protocol, current: Current) -> Any:
     async def handle(request: Request) -> Response:
         body = await _body(request)
-        model, batcher = current.loaded  # Only now: from here to the batcher nothing waits, so that it cannot be closed before.
+        request.scope[VERSION], (model, batcher) = (
+            current.version,
+            current.loaded,
+        )  # Only now: from here to the batcher nothing waits, so that it cannot be closed before.
         rows = model.check(protocol.decode(body, request.headers.get("content-type", "").partition(";")[0]))
         if rows.ndim == 0 or not len(rows):
             raise Invalid("There is no example in this batch.", "Send a list of examples, even of one.")

@@ -29,10 +29,11 @@ _AGAIN = 60.0
 
 
 class Current:
-    """The model that answers just now, and its batcher. Of one event loop; take `loaded` and ask it without an await in between."""
+    """The model that answers just now, its batcher, and which version it is. Of one event loop; take `loaded` and ask it without an await
+    in between."""
 
-    def __init__(self, model: Predictor) -> None:
-        self.loaded = (model, Batcher(model.predict))
+    def __init__(self, model: Predictor, version: str = "") -> None:
+        self.loaded, self.version = (model, Batcher(model.predict)), version
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
@@ -40,10 +41,10 @@ class Current:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def switch(self, model: Predictor) -> None:
+    def switch(self, model: Predictor, version: str = "") -> None:
         """From now on this one answers; what waits for the old one is still answered by it."""
         _, old = self.loaded
-        self.loaded = (model, Batcher(model.predict))
+        self.loaded, self.version = (model, Batcher(model.predict)), version
         self.start()
         old.close()
 
@@ -101,7 +102,7 @@ class Follower:
             self._failed = (version, time.monotonic() + _AGAIN)
             await self._tell(problem=f"{name} {version} cannot be served, so {self.here.version} stays: {why}")
             return
-        self._current.switch(model)
+        self._current.switch(model, version)
         self._failed = ("", 0.0)
         print(f"noria: {self.here.model_uri} is version {version} now", file=sys.stderr)
         await self._tell(problem="", version=version, run_id=run_id)

@@ -20,21 +20,31 @@ from noria.errors import NoriaError
 from noria.models.fetch import Fetched
 from noria.serve.app import build
 from noria.serve.follow import Current, Follower, moves
+from noria.serve.log import Keep, keeping
 from noria.types import Endpoint
 from noria.wire import serving
 
 
 def serve(
-    server: Server, fetched: Fetched, host: str, port: int, ready: Callable[[str], None], *, auth: bool, allow_pickle: bool
+    server: Server,
+    fetched: Fetched,
+    host: str,
+    port: int,
+    ready: Callable[[str], None],
+    *,
+    auth: bool,
+    allow_pickle: bool,
+    log: Keep | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT. ready: told the address once it answers. auth: ask for the server's token."""
+    """Serve until SIGTERM or SIGINT. ready: told the address once it answers. auth: ask for the server's token. log: how answers are
+    written down; None: they are not."""
     if not auth:
         door.check_open(host)
 
     def load(found: Fetched) -> models.Predictor:
         return models.load(found.folder, allow_pickle=allow_pickle)
 
-    current = Current(load(fetched))
+    current = Current(load(fetched), fetched.version)
     listening = door.listen(host, port)
     url = door.url(host, listening)
     here = Endpoint(
@@ -47,7 +57,8 @@ def serve(
         server.call(serving.PUT, serving.Put(here))
         ready(url)
 
-    asyncio.run(_serve(build(current, server.token, ask=auth), listening, started, follower))
+    with keeping(build(current, server.token, ask=auth), log, server, here.endpoint_id) as app:
+        asyncio.run(_serve(app, listening, started, follower))
     try:
         server.call(serving.PUT, serving.Put(replace(follower.here, state="STOPPED")))
     except NoriaError as error:

@@ -13,6 +13,7 @@ CHUNK = 16_384
 """Points of a chunk: large enough that a page of the database is seldom half empty, small enough to decode in a third of a ms."""
 CELL = 256
 """Points of a cell of the pyramid."""
+_PLANE = 512
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -87,7 +88,7 @@ def encode(given: Points) -> bytes:
     gaps = np.diff(given.steps)
     even = gaps.size > 1 and bool(np.all(gaps == gaps[0]))
     steps = given.steps[:2].tobytes() if even else _shuffle(_differ(given.steps))
-    return _pack(_shuffle(given.values), _shuffle(_differ(given.times)), steps)
+    return _pack(*_planes(_shuffle(given.values)), _shuffle(_differ(given.times)) + steps)
 
 
 def decode(body: bytes, count: int) -> Points:
@@ -103,8 +104,17 @@ def decode(body: bytes, count: int) -> Points:
 
 
 def _pack(*parts: bytes) -> bytes:
-    """With a checksum, so that what a disk has changed is noticed by whoever unpacks it."""
-    return zstandard.ZstdCompressor(write_checksum=True).compress(b"".join(parts))
+    """As one frame with a block for each part, whose code is made for its bytes alone: noise beside what repeats itself would spoil it.
+    With a checksum, so that what a disk has changed is noticed by whoever unpacks it."""
+    frame = zstandard.ZstdCompressor(write_checksum=True).compressobj(size=sum(map(len, parts)))
+    blocks = [frame.compress(part) + frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK) for part in parts]
+    return b"".join(blocks) + frame.flush()
+
+
+def _planes(shuffled: bytes) -> list[bytes]:
+    """The bytes of each weight, apart from each other if there are enough of them to pay for a code of their own."""
+    size = len(shuffled) // 8
+    return [shuffled[start : start + size] for start in range(0, len(shuffled), size)] if size >= _PLANE else [shuffled]
 
 
 def _differ(column: Ints) -> Ints:
@@ -120,7 +130,7 @@ def cells(given: Points) -> bytes:
     starts = np.arange(0, given.size, CELL)
     mins, maxs, means = _reduce(given.values, starts)
     columns = (mins, maxs, means, _differ(given.steps[starts]), _differ(given.times[starts]))
-    return _pack(*(_shuffle(column) for column in columns))
+    return _pack(b"".join(_shuffle(column) for column in columns))
 
 
 def decode_cells(body: bytes, count: int) -> Cells:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, event, exc, 
 
 from noria import mounts
 from noria.errors import Invalid, Unavailable, WrongVersion
+from noria.store import run_versions
 from noria.store.schema import HEAD, metadata
 
 # Of PostgreSQL's advisory locks, those of ours; the names say what one holds while it has them.
@@ -144,6 +145,7 @@ def _migrate(engine: Engine, name: str) -> None:
         if not tables:
             with connection.begin():
                 metadata.create_all(connection)
+                run_versions.count(connection)
                 connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
                 connection.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{HEAD}')")  # noqa: S608 (our own constant)
         elif version != HEAD:
@@ -207,13 +209,19 @@ def hold(conn: Connection, *, changes: bool) -> None:
     if shared(conn.engine):
         conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock_shared({_APPENDING})")
         if changes:
-            conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_CHANGING})")
+            hold_changes(conn)
 
 
 def hold_appends(conn: Connection) -> None:
     """No rows are being appended when this returns, and none are until the end of the transaction."""
     if shared(conn.engine):
         conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_APPENDING})")
+
+
+def hold_changes(conn: Connection) -> None:
+    """The rest of the transaction changes runs, which others wait to do: rows that are locked in another order would be a deadlock."""
+    if shared(conn.engine):
+        conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_CHANGING})")
 
 
 def hold_fold(conn: Connection) -> None:

@@ -15,7 +15,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     ColumnElement,
-    Dialect,
     Float,
     Text,
     and_,
@@ -30,7 +29,7 @@ from sqlalchemy import (
 )  # fmt: skip
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.types import TypeEngine
 
 from noria.store.filters import AllOf, Comparison, Identifier, Node, Not
 from noria.store.schema import BEGINNING
@@ -44,17 +43,20 @@ _COMPARE: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     ">=": lambda column, value: column >= value,
 }
 
+_WHOLE = ("=", "!=", "IN", "NOT IN")
+
 
 class Field(Struct, frozen=True, eq=False):
     """`column` is compared; `found` says in which rows of another table it lies, and is empty where it is the searched one.
 
-    has_nan: NULL in it is NaN. may_miss: NULL in it is nothing.
+    has_nan: NULL in it is NaN. may_miss: NULL in it is nothing. beginning: of a text, as much as an index has of it.
     """
 
     column: ColumnElement[Any]
     found: tuple[ColumnElement[bool], ...] = ()
     has_nan: bool = False
     may_miss: bool = False
+    beginning: ColumnElement[str] | None = None
 
     def where(self, condition: ColumnElement[bool]) -> ColumnElement[bool]:
         if self.found:
@@ -96,6 +98,8 @@ def _node(node: Node, fields: Fields) -> ColumnElement[bool]:
 def test(field: Field, clause: Comparison) -> ColumnElement[bool]:
     """A comparison with the field's column, for a row that is there."""
     column, op, value = field.column, clause.op, clause.value
+    if field.beginning is not None and op in _WHOLE and _is_short(value):
+        column = field.beginning
     if isinstance(value, list):
         within = column.in_(bindparam(None, value, type_=_type(value), expanding=True, unique=True))
         return within if op == "IN" else _or_nan(field, not_(within))
@@ -107,6 +111,11 @@ def test(field: Field, clause: Comparison) -> ColumnElement[bool]:
         return column.ilike(_pattern(str(value), _LIKE), escape="\\")
     compared = compare(column, op, value)
     return _or_nan(field, compared) if op == "!=" else compared
+
+
+def _is_short(value: object) -> bool:
+    """Whether texts are equal to these if they begin so."""
+    return all(isinstance(text, str) and len(text) < BEGINNING for text in (value if isinstance(value, list) else [value]))
 
 
 def compare(column: ColumnElement[Any], op: str, value: object) -> ColumnElement[bool]:
@@ -123,33 +132,6 @@ def _type(values: Sequence[object]) -> TypeEngine[Any]:
     if isinstance(values[0], str):
         return Text()
     return BigInteger() if all(isinstance(value, int) for value in values) else Float()
-
-
-class _Beginning(TypeDecorator[str]):
-    """A text that is compared with what an index has of a column."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        return value if value is None or dialect.name == "sqlite" else value[:BEGINNING]
-
-
-class Indexed(FunctionElement[str]):
-    """Of a column of texts, as much as its index has: all of it on SQLite, the beginning on PostgreSQL."""
-
-    type = _Beginning()
-    inherit_cache = True
-
-
-@compiles(Indexed)
-def _as_beginning(element: Any, compiler: Any, **options: Any) -> str:
-    return f"substr({compiler.process(element.clauses, **options)}, 1, {BEGINNING})"
-
-
-@compiles(Indexed, "sqlite")
-def _as_it_is(element: Any, compiler: Any, **options: Any) -> str:
-    return str(compiler.process(element.clauses, **options))
 
 
 class _Like(FunctionElement[bool]):

@@ -6,7 +6,6 @@ They follow the hot log: `fold` brings them up to it.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator
 from struct import Struct as Layout
 from typing import Any, NamedTuple
@@ -14,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from sqlalchemy import Connection, delete, func, select
 
-from noria.store import histories, rows
-from noria.store.chunks import Points
+from noria.store import database, histories, rows
+from noria.store.chunks import Floats, Ints, Points
 from noria.store.metrics import Damaged, split
 from noria.store.schema import latest, mark, metric_chunk, metric_log
 
@@ -23,6 +22,7 @@ log = logging.getLogger("noria.store")
 FOLD = 4096
 """Rows of the hot log that one transaction folds."""
 _FOLDED = "folded"
+_LEAST, _MOST = -(2**63), 2**63 - 1
 
 
 class Summary(NamedTuple):
@@ -59,6 +59,8 @@ def fold(conn: Connection, upto: int) -> tuple[bool, dict[int, int]]:
     if not found:
         return True, {}
     rewound = {row.run for row in found if row.rewind is not None}
+    if rewound:
+        database.hold_changes(conn)
     for run in rewound:
         try:
             with conn.begin_nested():
@@ -72,7 +74,9 @@ def fold(conn: Connection, upto: int) -> tuple[bool, dict[int, int]]:
         if row.run not in rewound:
             groups.setdefault((row.run, row.names), []).append(row.body)
             counts[row.run] = counts.get(row.run, 0) + len(row.body) // 24
-    _merge(conn, _summaries(groups))
+    summaries = _summaries(groups)
+    database.hold_changes(conn)
+    _merge(conn, summaries)
     rows.upsert(conn, mark, [{"name": _FOLDED, "value": found[-1].id}])
     return len(found) < FOLD, counts
 
@@ -81,7 +85,7 @@ def _summaries(groups: dict[tuple[int, str], list[bytes]]) -> dict[tuple[int, st
     found: dict[tuple[int, str], Summary] = {}
     for (run, keys), bodies in groups.items():
         names = keys.split("\n")
-        few = len(bodies) * len(names) < 64 or len(bodies) == 1  # Below that, plain Python is faster than numpy's calls.
+        few = len(bodies) * len(names) < 128 or len(bodies) == 1  # Below that, plain Python is faster than numpy's calls.
         for key, summary in _plain(names, bodies) if few else _columnwise(names, bodies):
             known = found.get((run, key))
             found[run, key] = summary if known is None else later(known, summary)
@@ -98,24 +102,37 @@ def _plain(names: list[str], bodies: list[bytes]) -> Iterator[tuple[str, Summary
 
 
 def _columnwise(names: list[str], bodies: list[bytes]) -> Iterator[tuple[str, Summary]]:
-    for key, part in split(names, bodies):
-        yield key, summary(part)
+    if len(set(names)) < len(names):
+        yield from ((key, summary(part)) for key, part in split(names, bodies))
+        return
+    raw = np.frombuffer(b"".join(bodies), np.int64).reshape(len(bodies), 3, len(names))
+    yield from zip(names, _summaries_of(raw[:, 0].view(np.float64), raw[:, 1], raw[:, 2]), strict=True)
 
 
 def summary(part: Points) -> Summary:
-    """The greatest (step, timestamp, value) is the latest, as MLflow has it; the least (step, timestamp) the first."""
-    values, times, steps = part
-    top = np.flatnonzero(steps == steps.max())
-    top = top[times[top] == times[top].max()]
-    last = top[np.argmax(np.where(np.isnan(values[top]), -np.inf, values[top]))]
-    low = np.flatnonzero(steps == steps.min())
-    first = low[np.argmin(times[low])]
-    return Summary(int(steps[last]), int(times[last]), _known(values[last]), int(steps[first]), _known(values[first]),
-                   _known(np.fmin.reduce(values)), _known(np.fmax.reduce(values)))  # fmt: skip
+    """Of the points of one metric."""
+    (found,) = _summaries_of(part.values[:, None], part.times[:, None], part.steps[:, None])
+    return found
+
+
+def _summaries_of(values: Floats, times: Ints, steps: Ints) -> Iterator[Summary]:
+    """Of each metric, whose points are a column: the greatest (step, timestamp, value) is the latest, as MLflow has it, and a number
+    is greater than NaN; the least (step, timestamp) is the first."""
+    lasts, firsts = steps.max(0), steps.min(0)
+    top, low = steps == lasts, steps == firsts
+    late = np.where(top, times, _LEAST).max(0)
+    top &= times == late
+    low &= times == np.where(low, times, _MOST).min(0)
+    columns = (
+        lasts, late, np.fmax.reduce(np.where(top, values, np.nan)), firsts, values[low.argmax(0), np.arange(values.shape[1])],
+        np.fmin.reduce(values), np.fmax.reduce(values),
+    )  # fmt: skip
+    for step, time, last, first_step, first, least, most in zip(*(column.tolist() for column in columns), strict=True):
+        yield Summary(step, time, _known(last), first_step, _known(first), _known(least), _known(most))
 
 
 def _known(value: float) -> float | None:
-    return None if value != value else float(value)
+    return None if value != value else value
 
 
 def later(old: Summary, new: Summary) -> Summary:
@@ -126,9 +143,9 @@ def later(old: Summary, new: Summary) -> Summary:
                    _of(min, old.min, new.min), _of(max, old.max, new.max))  # fmt: skip
 
 
-def rank(of: Summary) -> tuple[int, int, float]:
-    """What decides which point is the last."""
-    return of.step, of.timestamp, -math.inf if of.value is None else of.value
+def rank(of: Summary) -> tuple[int, int, bool, float]:
+    """What decides which point is the last; NaN is less than any number."""
+    return of.step, of.timestamp, of.value is not None, of.value or 0.0
 
 
 def _of(choose: Any, old: float | None, new: float | None) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Column, Connection, Table
+from sqlalchemy import ARRAY, Column, ColumnElement, Connection, Table, Text, func, literal, select
 from sqlalchemy import insert as plain
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -81,6 +81,16 @@ def among(conn: Connection, query: str, values: Sequence[str | int], order: str 
         return conn.exec_driver_sql(f"{query} = ANY(%s) {order}", (list(values),))
     listed = msgspec.json.encode(values).decode()
     return conn.exec_driver_sql(f"{query} IN (SELECT value FROM json_each(?)) {order}", (listed,))  # noqa: S608 (our own text)
+
+
+def within(conn: Connection, column: ColumnElement[Any], values: Sequence[str]) -> ColumnElement[bool]:
+    """Whether a column has one of some texts. They are one value of the statement, whose text is the same for any number of them; for a
+    single one an index says the order too."""
+    if len(values) == 1:
+        return column == values[0]
+    if conn.dialect.name == "postgresql":
+        return column == func.any(literal(list(values), ARRAY(Text)))
+    return column.in_(select(func.json_each(msgspec.json.encode(list(values)).decode()).table_valued("value").c.value))
 
 
 def keep(conn: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:

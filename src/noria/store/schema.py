@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, UniqueConstraint, text
-from sqlalchemy import Text as _Text
+from typing import Any
 
-HEAD = "0008"
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Computed,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    UniqueConstraint,
+)
+from sqlalchemy import Text as _Text
+from sqlalchemy.ext.compiler import compiles
+
+HEAD = "0010"
 # Both databases compare and order text by code point, and count in 64 bits; SQLite's own name for that is INTEGER.
 Text = _Text().with_variant(_Text(collation="C"), "postgresql")
 Double = Float(53)
@@ -52,20 +67,31 @@ run = Table(
     Column("end_time", BigInteger),
     Column("artifact_uri", Text, nullable=False),
     Column("lifecycle_stage", Text, nullable=False),
+    Column("changed", BigInteger, nullable=False, server_default="0"),
     Index("run_by_time", "experiment", "lifecycle_stage", "start_time"),
 )  # fmt: skip
 
 BEGINNING = 250
-"""Characters of a value that PostgreSQL's indexes have; they hold no long texts."""
+"""Characters of a value that are in its index: PostgreSQL's hold no long texts."""
 
 
-def _by_value(name: str) -> tuple[Index, Index]:
-    beginning = text(f"substr(value, 1, {BEGINNING})")
-    return (Index(name, "key", "value", "run").ddl_if("sqlite"), Index(name, "key", beginning, "run").ddl_if("postgresql"))
+@compiles(Computed, "sqlite")
+def _virtual(element: Any, compiler: Any, **options: Any) -> str:
+    """PostgreSQL has no indexes of what is not stored; SQLite does, and adds such a column alone to a table that is there."""
+    return f"GENERATED ALWAYS AS ({element.sqltext}) VIRTUAL"
 
 
-param = Table("param", metadata, _run(), _key(), _value(), *_by_value("param_by_value"), sqlite_with_rowid=False)
-tag = Table("tag", metadata, _run(), _key(), _value(), *_by_value("tag_by_value"), sqlite_with_rowid=False)
+def _beginning(name: str, of: str) -> Column[str]:
+    return Column(name, Text, Computed(f"substr({of}, 1, {BEGINNING})", persisted=True))
+
+
+def _pairs(name: str) -> Table:
+    """Texts of runs by key, and an index that answers for what begins a text without a look at the row."""
+    index = Index(f"{name}_by_value", "key", "beginning", "run")
+    return Table(name, metadata, _run(), _key(), _value(), _beginning("beginning", "value"), index, sqlite_with_rowid=False)
+
+
+param, tag = _pairs("param"), _pairs("tag")
 
 # The hot log: one row for each batch received, in order of arrival. `names` are its metrics, one on a line, and `body` holds
 # their values, timestamps and steps (see metrics.pack). A row with `rewind` set supersedes earlier points of its run at that
@@ -123,6 +149,7 @@ dataset = Table(
     Column("context", Text),
     Column("seq", Integer, nullable=False, server_default="0"),
     Index("dataset_by_name", "name", "digest"),
+    Index("dataset_by_digest", "digest", "run", "name"),
 )  # fmt: skip
 
 spool = Table(
@@ -154,6 +181,7 @@ logged_model = Table(
     Column("last_update_time", BigInteger, nullable=False),
     Column("lifecycle_stage", Text, nullable=False),
     Index("logged_model_by_experiment", "experiment", "lifecycle_stage", "creation_time"),
+    Index("logged_model_by_run", "run"),
 )  # fmt: skip
 
 
@@ -182,6 +210,7 @@ run_model = Table(
     Column("model_id", Text, primary_key=True),
     Column("direction", Text, primary_key=True),
     Column("step", BigInteger, nullable=False),
+    Index("run_model_by_model", "model_id", "run"),
 )  # fmt: skip
 
 registered_model = Table(
@@ -215,9 +244,11 @@ model_version = Table(
     Column("run_link", Text, nullable=False),
     Column("creation_time", BigInteger, nullable=False),
     Column("last_update_time", BigInteger, nullable=False),
+    _beginning("place", "location"),
     UniqueConstraint("model", "version"),
     Index("model_version_by_run", "run_id"),
     Index("model_version_by_stage", "model", "stage", "version"),
+    Index("model_version_by_place", "place"),
 )  # fmt: skip
 
 model_version_tag = Table(
@@ -344,4 +375,5 @@ endpoint = Table(
     Column("run_id", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Index("endpoint_by_run", "run_id"),
+    Index("endpoint_by_model", "model"),
 )  # fmt: skip

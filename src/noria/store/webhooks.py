@@ -127,8 +127,7 @@ def list_(conn: Connection, request: wire.List) -> wire.Listed:
 
 
 def change(conn: Connection, request: wire.Update) -> wire.Got:
-    row(conn, request.webhook_id)
-    values: dict[str, object] = {"last_update_time": now()}
+    values: dict[str, object] = {"last_update_time": max(now(), row(conn, request.webhook_id).last_update_time + 1)}
     if request.name:
         values["name"] = _name(request.name)
     if request.url:

@@ -1,4 +1,4 @@
-"""Endpoints: which version answers where, and the way from data to it."""
+"""Endpoints: which version answers where, and what it was asked."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from noria.types import Dataset, ModelVersion
 from noria.types import Endpoint as Served
-from noria.wire.endpoint import OWN, Endpoint
+from noria.types import PredictionLog
+from noria.wire.endpoint import OWN, Empty, Endpoint
 
 
 class Put(Struct, frozen=True):
@@ -23,22 +23,16 @@ class Listed(Struct, frozen=True):
     endpoints: list[Served]
 
 
-class Trace(Struct, frozen=True):
-    run_id: str
+class Logged(Struct, frozen=True):
+    """What an endpoint's log of predictions holds by now."""
 
-
-class Lineage(Struct, frozen=True):
-    """What a run was made from and what was made from it: data -> run -> version -> endpoint."""
-
-    run_id: str
-    data: list[Dataset]
-    versions: list[ModelVersion]
-    endpoints: list[Served]
+    endpoint_id: str
+    log: PredictionLog
 
 
 PUT = Endpoint("POST", f"{OWN}/endpoints", Put, Put)
 LIST = Endpoint("GET", f"{OWN}/endpoints", List, Listed)
-LINEAGE = Endpoint("GET", f"{OWN}/runs/lineage", Trace, Lineage)
+LOGGED = Endpoint("POST", f"{OWN}/endpoints/log", Logged, Empty)
 
 
 class Predict(Struct, frozen=True):

@@ -4,9 +4,10 @@ import { QueryClient, queryOptions, useMutation, useQueries, useQuery, useQueryC
 import { list, type Place } from "./files.ts";
 import { get, post, Unreachable } from "./http.ts";
 import type {
+  DataSet,
   Experiment,
   Job,
-  Lineage,
+  LineageGraph,
   LoggedModel,
   ModelVersion,
   Points,
@@ -172,10 +173,21 @@ export function getCurve(
   return get(`${OWN}/runs/curve`, query, signal);
 }
 
-export function useLineage(runId: string) {
+/** What was made of what around a thing, which is named by its kind and id, or as people name it. */
+export function useLineage(of: string, direction: "both" | "up" | "down") {
   return useQuery({
-    queryKey: ["run", runId, "lineage"],
-    queryFn: ({ signal }) => get<Lineage>(`${OWN}/runs/lineage`, { run_id: runId }, signal),
+    queryKey: ["lineage", of, direction],
+    queryFn: ({ signal }) => get<LineageGraph>(`${OWN}/lineage`, { id: of, direction }, signal),
+    refetchInterval: IDLE,
+  });
+}
+
+export function useData() {
+  return useQuery({
+    queryKey: ["data"],
+    queryFn: async ({ signal }) =>
+      (await get<{ data: DataSet[] }>(`${OWN}/data`, { max_results: 1000 }, signal)).data,
+    refetchInterval: IDLE,
   });
 }
 

@@ -113,19 +113,50 @@ export interface RegisteredModel {
   aliases?: { alias: string; version: string }[];
 }
 
-export interface Endpoint {
-  endpoint_id: string;
-  model_uri: string;
-  url: string;
-  state: "RUNNING" | "STOPPED";
-  host: string;
+export type LineageKind =
+  | "data"
+  | "code"
+  | "job"
+  | "run"
+  | "model"
+  | "version"
+  | "evaluation"
+  | "endpoint"
+  | "predictions";
+
+export interface LineageNode {
+  /** What edges call it: its kind, a colon and its id. */
+  key: string;
+  kind: LineageKind;
+  id: string;
+  title: string;
+  state?: string;
+  time?: number;
+  where?: string;
+  facts?: Record<string, string>;
 }
 
-export interface Lineage {
-  run_id: string;
-  data: Dataset[];
-  versions: ModelVersion[];
-  endpoints: Endpoint[];
+export interface LineageEdge {
+  source: string;
+  target: string;
+  verb: string;
+}
+
+export interface LineageGraph {
+  root: string;
+  nodes: LineageNode[];
+  edges: LineageEdge[];
+  truncated: boolean;
+}
+
+/** A data set by its content, and what runs call it. */
+export interface DataSet {
+  digest: string;
+  names: string[];
+  source: string;
+  runs: number;
+  first: number;
+  last: number;
 }
 
 export interface Job {

@@ -1,6 +1,7 @@
 import { useLoggedModel } from "../api/queries.ts";
 import type { LoggedModel } from "../api/types.ts";
 import { figure } from "../lib/format.ts";
+import { LineageSection } from "../lineage/LineageSection.tsx";
 import { Copy } from "../parts/Copy.tsx";
 import { ErrorLine } from "../parts/ErrorLine.tsx";
 import { Time } from "../parts/Time.tsx";
@@ -56,6 +57,7 @@ function Whole({ model }: { model: LoggedModel }) {
         <Pairs title={strings.params} pairs={data?.params ?? []} />
         <Tags tags={info.tags ?? []} />
       </div>
+      <LineageSection of={`model:${info.model_id}`} />
       <Artifacts place={{ root: info.artifact_uri }} empty={strings.noFiles} />
     </>
   );

@@ -12,6 +12,12 @@ const words = strings.model;
 const COLUMNS: Column<ModelVersion>[] = [
   { id: "version", header: words.one, size: 80, cell: (one) => one.version },
   { id: "stage", header: words.stage, size: 110, cell: (one) => one.current_stage },
+  {
+    id: "lineage",
+    header: strings.lineage,
+    size: 80,
+    cell: (one) => <a href={address("lineage", `version:${one.name}/${one.version}`)}>{strings.open}</a>,
+  },
   { id: "aliases", header: words.aliases, size: 140, cell: (one) => one.aliases.join(", ") },
   { id: "created", header: words.created, size: 110, cell: (one) => <Time at={one.creation_timestamp} /> },
   {

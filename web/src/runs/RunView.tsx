@@ -1,13 +1,13 @@
 import { useRun } from "../api/queries.ts";
 import { Charts } from "../charts/Charts.tsx";
 import { useFeed } from "../charts/useFeed.ts";
+import { LineageSection } from "../lineage/LineageSection.tsx";
 import { ErrorLine } from "../parts/ErrorLine.tsx";
 import type { Route } from "../route.ts";
 import { strings } from "../strings.ts";
 import { Artifacts } from "./Artifacts.tsx";
 import { Children } from "./Children.tsx";
 import { Datasets } from "./Datasets.tsx";
-import { Lineage } from "./Lineage.tsx";
 import { MetricTable } from "./MetricTable.tsx";
 import { Pairs, Tags } from "./Pairs.tsx";
 import { RunHeader } from "./RunHeader.tsx";
@@ -33,7 +33,7 @@ export function RunView({ route: { id, query } }: { route: Route }) {
           <Children run={run} query={query} />
           <Datasets run={run} />
           <RunModels run={run} />
-          <Lineage run={run} />
+          <LineageSection of={`run:${id}`} />
           <Artifacts place={{ run: id }} empty={strings.noArtifacts} />
         </>
       )}

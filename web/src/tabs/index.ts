@@ -2,6 +2,7 @@ import type { ComponentType } from "react";
 import type { Route } from "../route.ts";
 import { strings } from "../strings.ts";
 import { Jobs } from "./Jobs.tsx";
+import { Lineage } from "./Lineage.tsx";
 import { Models } from "./Models.tsx";
 import { Runs } from "./Runs.tsx";
 
@@ -17,4 +18,5 @@ export const TABS: readonly [Tab, ...Tab[]] = [
   { name: "runs", title: strings.tabs.runs, Page: Runs },
   { name: "jobs", title: strings.tabs.jobs, Page: Jobs },
   { name: "models", title: strings.tabs.models, Page: Models },
+  { name: "lineage", title: strings.tabs.lineage, Page: Lineage },
 ];

@@ -1,4 +1,4 @@
-"""Served models and lineage."""
+"""Served models."""
 
 from noria.server.live import CHANGED, Hub
 from noria.server.route import read, write
@@ -10,4 +10,4 @@ def _served(hub: Hub, request: wire.Put, _: object) -> None:
     hub.tell(request.endpoint.run_id, lambda: [CHANGED])
 
 
-ROUTES = [write(wire.PUT, endpoints.put, _served), read(wire.LIST, endpoints.list_), read(wire.LINEAGE, endpoints.lineage)]
+ROUTES = [write(wire.PUT, endpoints.put, _served), read(wire.LIST, endpoints.list_), write(wire.LOGGED, endpoints.logged)]

@@ -34,7 +34,7 @@ def train(
     if os.environ.get("RANK", "0") != "0":
         return Trained()
     model = result.model.cpu()
-    noria.log_dataset("mnist-5k", data.digest, data.source, "training")
+    noria.log_dataset(data, "mnist-5k")
     with torch.no_grad():
         learned, held = (model.get_submodule("encoder")(part.inputs) for part in (data.train, data.test))
     _draw(held, data.test.targets)

@@ -34,7 +34,7 @@ def train(
     extra = {"dropout": dropout} if architecture == "cnn" else {}
     model = architectures.build(architecture, width=width, **extra)
     if os.environ.get("RANK", "0") == "0":
-        noria.log_dataset("mnist-5k", data.digest, data.source, "training")
+        noria.log_dataset(data, "mnist-5k")
     result = Trainer(
         model, classification, epochs=epochs, batch=batch, optimizer=adamw(lr, weight_decay), schedule=one_cycle(), seed=seed,
         augment=Jitter(degrees, pixels), clip=1.0, ema=0.98, patience=patience,

@@ -40,7 +40,7 @@ def train(
     if os.environ.get("RANK", "0") != "0":
         return Trained()
     model = result.model.cpu()
-    noria.log_dataset("GunPoint", data.digest, data.source, "training")
+    noria.log_dataset(data, "GunPoint")
     found = evaluate(model, classification, test)
     return Trained(
         {"test_accuracy": found["accuracy"], "test_loss": found["loss"]}, result.steps - 1, model, test.inputs, result.findings

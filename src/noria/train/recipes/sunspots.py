@@ -33,7 +33,7 @@ def train(
     if os.environ.get("RANK", "0") != "0":
         return Trained()
     model = result.model.cpu()
-    noria.log_dataset("sunspots", data.digest, "statsmodels", "training")
+    noria.log_dataset(data, "sunspots", source="statsmodels")
     inputs, truth = data.test.gather(torch.arange(len(data.test)))
     with torch.no_grad():
         forecast: Tensor = model(inputs)

@@ -42,7 +42,7 @@ def train(
     if os.environ.get("RANK", "0") != "0":
         return Trained()
     model = result.model.cpu()
-    noria.log_dataset("numbers", data.digest, data.source, "training")
+    noria.log_dataset(data, "numbers")
     wanted = data.test.targets[:, 1:]
     with torch.no_grad():
         said = model(data.test.inputs)

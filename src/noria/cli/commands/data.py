@@ -1,0 +1,102 @@
+"""noria data"""
+
+from __future__ import annotations
+
+import click
+
+from noria.cli.group import Group
+from noria.cli.show import json_option
+
+_INSTEAD = {
+    "log": 'noria.log_dataset(path, "NAME") in a script',
+    "add": 'noria.log_dataset(path, "NAME") in a script',
+    "ls": "noria data list",
+    "digest": "noria data hash PATH",
+}
+
+
+@click.group(cls=Group, instead=_INSTEAD)
+def command() -> None:
+    """Data sets, by the hash of their content.
+
+    The same data under two names or on two machines are one data set. Runs name theirs with noria.log_dataset(path, "NAME").
+    """
+
+
+@command.command("hash")
+@click.argument("path", type=click.Path(exists=True))
+@json_option
+def hash_(path: str, as_json: bool) -> None:
+    """Print the digest of a file or a folder.
+
+    What was read once is read again only when its size, its times or its inode have changed.
+    """
+    from noria.cli import show
+    from noria.cli.paths import hashed
+
+    found = hashed(path)
+    if as_json:
+        show.as_json(found)
+    else:
+        click.echo(found.digest)
+
+
+@command.command("list")
+@click.option("--name", default="", help="Only data sets that a run called so.")
+@click.option("--limit", default=100, type=click.IntRange(1, 10_000), show_default=True, help="Data sets at most.")
+@json_option
+def list_(name: str, limit: int, as_json: bool) -> None:
+    """List data sets, those that were read last first."""
+    from noria.cli import show
+    from noria.cli.local import connect, settle
+    from noria.wire import lineage
+
+    server = connect()
+    settle(server)
+    found = server.call(lineage.LIST_DATA, lineage.ListData(name, limit)).data
+    if as_json:
+        show.as_json({"data": found})
+        return
+    show.table(
+        ("DIGEST", "NAME", "RUNS", "FIRST READ", "LAST READ", "SOURCE"),
+        [
+            (each.digest, ", ".join(each.names), str(each.runs), show.ago(each.first), show.ago(each.last), each.source)
+            for each in found
+        ],
+        'No data sets yet: noria.log_dataset(path, "NAME") in a script names one.',
+    )
+
+
+@command.command()
+@click.argument("digest")
+@click.option("--limit", default=200, type=click.IntRange(1, 2000), show_default=True, help="Things to list at most.")
+@json_option
+def show(digest: str, limit: int, as_json: bool) -> None:
+    """Show who uses a data set, and what models came of it.
+
+    DIGEST is a digest or its beginning, the name of a data set, or a file or folder, which is hashed.
+    """
+    from noria.cli import show
+    from noria.cli.local import connect, settle
+    from noria.cli.paths import trace
+    from noria.wire import lineage
+
+    server = connect()
+    settle(server)
+    graph = trace(server, lineage.Trace(digest, "data", "down", max_nodes=limit))
+    if as_json:
+        show.as_json(graph)
+        return
+    data = graph.nodes[0]
+    click.echo(
+        f"{data.title}  {data.id}\n{data.facts['runs']} runs have read it, the first {show.ago(data.time)}, from {data.where or '-'}"
+    )
+    for kind, head in (("run", "RUN"), ("model", "MODEL"), ("version", "VERSION"), ("endpoint", "ENDPOINT")):
+        rows = [
+            (each.title, each.id, each.state.lower() or "-", show.ago(each.time)) for each in graph.nodes if each.kind == kind
+        ]
+        if rows:
+            click.echo()
+            show.table((head, "ID", "STATE", "SINCE"), rows, "")
+    if graph.truncated:
+        click.echo(f"noria: there is more than these {len(graph.nodes)}; --limit shows more", err=True)

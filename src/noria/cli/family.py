@@ -1,0 +1,104 @@
+"""A lineage as a terminal shows it: what was asked for, what it was made of, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from noria.cli import show
+from noria.wire.lineage import DELETED, GONE, Edge, Graph, Node
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+_COLOURS = {"data": "cyan", "code": "cyan", "job": "yellow", "run": "green", "model": "magenta", "version": "magenta", "evaluation": "yellow",
+            "endpoint": "blue", "predictions": "blue"}  # fmt: skip
+_SHORT = {"data": 12, "code": 12, "job": 8, "run": 8, "model": 10, "endpoint": 12}
+"""How much of an id is shown; all of it for what is not listed."""
+
+
+def tell(graph: Graph, *, up: bool, down: bool) -> None:
+    """Print a tree on stdout, the asked one at its root."""
+    from rich.console import Console
+    from rich.text import Text
+    from rich.tree import Tree
+
+    nodes = {node.key: node for node in graph.nodes}
+    root = nodes[graph.root]
+    tree = Tree(Text.from_markup(_line(root)))
+    above, below = _sides(graph)
+    for wanted, edges, title, far in ((up, above, "made of", _source), (down, below, "became", _target)):
+        if wanted:
+            branch = tree.add(Text(title if edges.get(root.key) else f"{title}: nothing that is known", style="bold"))
+            _grow(branch, root.key, nodes, edges, far, {root.key})
+    Console(soft_wrap=True, highlight=False).print(tree)
+
+
+def _source(edge: Edge) -> str:
+    return edge.source
+
+
+def _target(edge: Edge) -> str:
+    return edge.target
+
+
+def _sides(graph: Graph) -> tuple[dict[str, list[Edge]], dict[str, list[Edge]]]:
+    """The edges that end in each node, and those that begin there."""
+    above, below = dict[str, list[Edge]](), dict[str, list[Edge]]()
+    for edge in graph.edges:
+        above.setdefault(edge.target, []).append(edge)
+        below.setdefault(edge.source, []).append(edge)
+    return above, below
+
+
+def _grow(
+    tree: Tree, key: str, nodes: dict[str, Node], edges: dict[str, list[Edge]], far: Callable[[Edge], str], shown: set[str]
+) -> None:
+    """Add what lies beyond a node, each with all that lies beyond it where it is met first."""
+    from rich.text import Text
+
+    for edge in edges.get(key, []):
+        other = far(edge)
+        again = other in shown
+        branch = tree.add(
+            Text.from_markup(f"[dim]{edge.verb}[/dim] {_line(nodes[other])}{' [dim](see above)[/dim]' if again else ''}")
+        )
+        if not again:
+            shown.add(other)
+            _grow(branch, other, nodes, edges, far, shown)
+
+
+def _line(node: Node) -> str:
+    """Its kind, its name, the beginning of its id, how it stands, and since when."""
+    from rich.markup import escape
+
+    short = node.id if node.id.startswith("runs:/") else node.id[: _SHORT.get(node.kind, len(node.id))]
+    words = [f"[{_COLOURS[node.kind]}]{node.kind}[/] [bold]{escape(node.title)}[/]"]
+    if short not in node.title and node.kind != "predictions":
+        words.append(escape(short))
+    if node.state:
+        words.append(f"[red]{node.state}[/]" if node.state in (DELETED, GONE, "FAILED") else node.state.lower())
+    if node.time:
+        words.append(f"[dim]{show.ago(node.time)}[/]")
+    if node.kind == "predictions" and node.where:
+        words.append(escape(node.where))
+    return "  ".join(words)
+
+
+def dot(graph: Graph) -> str:
+    """The graph as Graphviz reads it."""
+    lines = ["digraph lineage {", "  rankdir=LR;", "  node [shape=box];"]
+    for node in graph.nodes:
+        state = f"\\n{node.state}" if node.state else ""
+        style = ", style=bold" if node.key == graph.root else ", style=dashed" if node.state in (DELETED, GONE) else ""
+        lines.append(f'  {_quoted(node.key)} [label="{_inside(node.kind)}\\n{_inside(node.title)}{state}"{style}];')
+    lines += [f"  {_quoted(edge.source)} -> {_quoted(edge.target)} [label={_quoted(edge.verb)}];" for edge in graph.edges]
+    return "\n".join([*lines, "}"])
+
+
+def _inside(text: str) -> str:
+    return " ".join(text.split()).replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _quoted(text: str) -> str:
+    return f'"{_inside(text)}"'
