@@ -34,6 +34,7 @@ def gate(tmp_path: Path, text: str) -> str:
     return str(file)
 
 
+@pytest.mark.slow
 def test_two_candidates_are_evaluated_side_by_side(ask: Ask, model: Registered, data: Path, server: Any) -> None:
     first, second = model.version(tiny.GOOD, loads=3), model.version(tiny.WORSE, loads=3)
     found = said(ask("models", "evaluate", model.name, first, second, "--held-out", str(data), "--json"))["evaluations"]
@@ -49,6 +50,7 @@ def test_two_candidates_are_evaluated_side_by_side(ask: Ask, model: Registered, 
     assert "evaluating" not in again.stderr and again.stdout.splitlines()[1].split()[:2] == ["1", "1"]
 
 
+@pytest.mark.slow
 def test_a_gate_tells_all_conditions_and_keeps_the_evidence(ask: Ask, model: Registered, data: Path, tmp_path: Path) -> None:
     champion, worse = model.version(tiny.GOOD), model.version(tiny.SOUTH, delay=0.05, metrics={"train_loss": 0.25})
     rules = gate(tmp_path, """
@@ -266,6 +268,7 @@ def test_somebody_who_is_faster_is_judged_against(model: Registered, data: Path)
     assert any(each.startswith("somebody was faster: ") and each.endswith("Judging again.") for each in told)
 
 
+@pytest.mark.slow
 def test_a_stage_that_never_rests_is_given_up(model: Registered, data: Path) -> None:
     versions = [model.version(tiny.GOOD) for _ in range(3)]
     model.put(versions[0])
