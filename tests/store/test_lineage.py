@@ -110,7 +110,7 @@ def test_what_nodes_say_of_themselves(book: Book) -> None:
     ids = chain(book)
     nodes = {node.kind: node for node in book.trace(ids["run"]).nodes if node.id != COMMIT}
     assert (nodes["data"].title, nodes["data"].where, nodes["data"].facts["runs"]) == ("flowers", "/data", "1")
-    assert (nodes["code"].title, nodes["code"].where) == ("code ffffffffffff with changes", f"/code/{FROZEN}.tar")
+    assert (nodes["code"].title, nodes["code"].where) == ("snapshot ffffffffffff with changes", f"/code/{FROZEN}.tar")
     assert (nodes["job"].title, nodes["job"].state, nodes["job"].facts["command"]) == ("train", "QUEUED", "python train.py")
     assert (nodes["run"].state, nodes["run"].facts["experiment"]) == ("SCHEDULED", "Default")
     assert (nodes["version"].id, nodes["endpoint"].title) == ("flowers/1", "http://127.0.0.1:4000")

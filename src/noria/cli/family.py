@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+import click
 
 from noria.cli import show
 from noria.wire.lineage import DELETED, GONE, Edge, Graph, Node
@@ -15,6 +18,8 @@ _COLOURS = {"data": "cyan", "code": "cyan", "job": "yellow", "run": "green", "mo
             "endpoint": "blue", "predictions": "blue"}  # fmt: skip
 _SHORT = {"data": 12, "code": 12, "job": 8, "run": 8, "model": 10, "endpoint": 12}
 """How much of an id is shown; all of it for what is not listed."""
+_UNCUT = 2000
+"""The width where nobody looks: what reads lines wants them whole."""
 
 
 def tell(graph: Graph, *, up: bool, down: bool) -> None:
@@ -31,7 +36,11 @@ def tell(graph: Graph, *, up: bool, down: bool) -> None:
         if wanted:
             branch = tree.add(Text(title if edges.get(root.key) else f"{title}: nothing that is known", style="bold"))
             _grow(branch, root.key, nodes, edges, far, {root.key})
-    Console(soft_wrap=True, highlight=False).print(tree)
+    is_terminal = sys.stdout.isatty()
+    console = Console(width=None if is_terminal else _UNCUT, force_terminal=is_terminal, highlight=False)
+    with console.capture() as captured:
+        console.print(tree)
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def _source(edge: Edge) -> str:
@@ -73,7 +82,8 @@ def _line(node: Node) -> str:
     from rich.markup import escape
 
     short = node.id if node.id.startswith("runs:/") else node.id[: _SHORT.get(node.kind, len(node.id))]
-    words = [f"[{_COLOURS[node.kind]}]{node.kind}[/] [bold]{escape(node.title)}[/]"]
+    kind = "" if node.kind == "predictions" else f"[{_COLOURS[node.kind]}]{node.kind}[/] "
+    words = [f"{kind}[bold]{escape(node.title)}[/]"]
     if short not in node.title and node.kind != "predictions":
         words.append(escape(short))
     if node.state:

@@ -82,7 +82,7 @@ def _of_code(name: str, text: str, row: Any) -> Node:
     if not lineage_ties.frozen(name):
         return _node("code", name, f"commit {name[:_SHORT]}", "", row.start_time)
     code = msgspec.json.decode(row.spec, type=JobSpec).code if row.spec is not None else None
-    title = f"code {name[:_SHORT]}{' with changes' if text.endswith(lineage_ties.CHANGED) else ''}"
+    title = f"snapshot {name[:_SHORT]}{' with changes' if text.endswith(lineage_ties.CHANGED) else ''}"
     return _node("code", name, title, "", row.start_time, code.file if code else "", commit=code.commit if code else "")
 
 
@@ -167,7 +167,7 @@ def _predictions(conn: Connection, names: Sequence[str]) -> list[Node]:
     for each in lineage_served.load(conn, names):
         if (log := each.log) is not None:
             answered = ", ".join(f"version {number}: {count:,}" for number, count in log.versions.items() if number)
-            found.append(_node("predictions", each.endpoint_id, f"{log.count:,} predictions", "", log.first, f"{each.host}:{PurePath(log.folder)}",
+            found.append(_node("predictions", each.endpoint_id, f"{log.count:,} prediction{'' if log.count == 1 else 's'}", "", log.first, f"{each.host}:{PurePath(log.folder)}",
                                first=_day(log.first), last=_day(log.last), answered=answered, lost=log.lost or "",
                                sample="" if log.sample == 1 else log.sample))  # fmt: skip
     return found

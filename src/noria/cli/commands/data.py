@@ -88,9 +88,8 @@ def show(digest: str, limit: int, as_json: bool) -> None:
         show.as_json(graph)
         return
     data = graph.nodes[0]
-    click.echo(
-        f"{data.title}  {data.id}\n{data.facts['runs']} runs have read it, the first {show.ago(data.time)}, from {data.where or '-'}"
-    )
+    read = "1 run has" if data.facts["runs"] == "1" else f"{data.facts['runs']} runs have"
+    click.echo(f"{data.title}  {data.id}\n{read} read it, the first {show.ago(data.time)}, from {data.where or '-'}")
     for kind, head in (("run", "RUN"), ("model", "MODEL"), ("version", "VERSION"), ("endpoint", "ENDPOINT")):
         rows = [
             (each.title, each.id, each.state.lower() or "-", show.ago(each.time)) for each in graph.nodes if each.kind == kind
