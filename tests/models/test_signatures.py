@@ -198,7 +198,7 @@ def test_the_card_says_what_the_model_is(tmp_path: Path, monkeypatch: pytest.Mon
     with noria.start_run() as run:
         noria.log(loss=0.25, step=1)
         noria.log(loss=0.125, step=2)
-        noria.log_dataset("rows", "abc", context="training")
+        noria.log_dataset(None, "rows", "training", digest="abc")
         kept: list[str] = []
         monkeypatch.setattr(
             "noria.client.fluent.log_artifacts", lambda folder, _: kept.append((folder / "README.md").read_text())
