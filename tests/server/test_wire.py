@@ -117,6 +117,16 @@ def test_what_is_wrong_is_said_in_mlflows_words_and_nothing_is_kept(
 
 
 @pytest.mark.parametrize(
+    "call",
+    ["POST runs/log-metric", "POST runs/log-parameter", "POST runs/set-tag", "POST runs/log-batch", "POST runs/update",
+     "POST runs/delete", "GET runs/get", "GET metrics/get-history", "GET artifacts/list"],
+)  # fmt: skip
+def test_of_all_that_is_missing_the_run_is_named_first(server: Running, call: str) -> None:
+    refused(server, call, {}, 400, "Missing value for required parameter 'run_id'.")
+    refused(server, call, {"run_id": None, "runUuid": None}, 400, "Missing value for required parameter 'run_id'.")
+
+
+@pytest.mark.parametrize(
     "body",
     [b"{", b"[]", b"null", b"5", b'"x"', b'{"run_id": "\xff"}', b"\xff\xfe", b'{"key": ' + b"[" * 100_000,
      b'{"run_id":"x","key":"m","timestamp":1,"value":1,"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
