@@ -117,6 +117,16 @@ def test_what_is_wrong_is_said_in_mlflows_words_and_nothing_is_kept(
 
 
 @pytest.mark.parametrize(
+    "call",
+    ["POST runs/log-metric", "POST runs/log-parameter", "POST runs/set-tag", "POST runs/log-batch", "POST runs/update",
+     "POST runs/delete", "GET runs/get", "GET metrics/get-history", "GET artifacts/list"],
+)  # fmt: skip
+def test_of_all_that_is_missing_the_run_is_named_first(server: Running, call: str) -> None:
+    refused(server, call, {}, 400, "Missing value for required parameter 'run_id'.")
+    refused(server, call, {"run_id": None, "runUuid": None}, 400, "Missing value for required parameter 'run_id'.")
+
+
+@pytest.mark.parametrize(
     "body",
     [b"{", b"[]", b"null", b"5", b'"x"', b'{"run_id": "\xff"}', b"\xff\xfe", b'{"key": ' + b"[" * 100_000,
      b'{"run_id":"x","key":"m","timestamp":1,"value":1,"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
@@ -218,11 +228,19 @@ def test_clients_may_keep_artifacts_where_they_reach(server: Running, location: 
 
 
 @pytest.mark.parametrize(
-    "location", ["runs:/x/y", "s3://b/x#frag", "mlflow-artifacts:/../x", "mlflow-artifacts:/%2e%2e/x", "x" * 2049]
+    ("location", "message"),
+    [
+        ("runs:/x/y", "Artifact location cannot be a runs:/ URI"),
+        ("s3://b/x#frag", "'artifact_location' URL can't include fragments or params."),
+        ("mlflow-artifacts:/../x", "leads elsewhere with '..'"),
+        ("mlflow-artifacts:/%2e%2e/x", "leads elsewhere with '..'"),
+        ("x" * 2049, "Invalid artifact path length. The length of the artifact path cannot be greater than 2048 characters."),
+    ],
 )
-def test_locations_that_are_refused(server: Running, location: str) -> None:
-    status, fields = ask(server, "POST experiments/create", {"name": f"e-{uuid4().hex}", "artifact_location": location})
-    assert (status, fields["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+def test_locations_that_are_refused(server: Running, location: str, message: str) -> None:
+    asked = {"name": f"e-{uuid4().hex}", "artifact_location": location}
+    refused(server, "POST experiments/create", asked, 400, message)
+    assert ask(server, "POST experiments/create", asked)[1]["error_code"] == "INVALID_PARAMETER_VALUE"
 
 
 def test_a_page_of_a_history_has_a_size(server: Running, run: str) -> None:
@@ -240,6 +258,16 @@ def test_params_are_written_once_and_the_name_is_never_empty(server: Running, ru
     refused(
         server, "POST runs/log-batch", other, 400, "Params were already logged='[{'key': 'p', 'old_value': '1', 'new_value': '3'}"
     )
+    one = {"run_id": run, "params": [{"key": "p", "value": "3"}, {"key": "q", "value": "2"}]}
+    refused(
+        server,
+        "POST runs/log-batch",
+        one,
+        400,
+        f"already logged='[{{'key': 'p', 'old_value': '1', 'new_value': '3'}}]' for run ID='{run}'",
+    )
+    alone = {"run_id": run, "key": "p", "value": "3"}
+    refused(server, "POST runs/log-parameter", alone, 400, "Param with key='p' was already logged with value='1' for run ID=")
     assert of(server, run).data.metrics == []
     name = of(server, run).info.run_name
     for call, body in (("set-tag", {"key": "mlflow.runName", "value": ""}), ("update", {"run_name": ""})):

@@ -44,6 +44,7 @@ def attribute(key: str, op: str, value: Any) -> Comparison:
         ("metric.`val loss` >= -1e-3", [metric("val loss", ">=", -0.001)]),
         ("metrics.a.b.c = 1", [metric("a.b.c", "=", 1)]),
         ("metrics.1.5x=1", [metric("1.5x", "=", 1)]),
+        ("metrics.1 > .5 AND metrics.`a`<=-.5e1", [metric("1", ">", 0.5), metric("a", "<=", -5.0)]),
         ("metrics.loss = NaN AND metrics.x < -inf", [metric("loss", "=", math.nan), metric("x", "<", -math.inf)]),
         ("min(metrics.loss) < 1 and FIRST(metric.`a b`) > 2", [metric("loss", "<", 1, "min"), metric("a b", ">", 2, "first")]),
         ("params.lr = '0.1' AND params.\"a b\" LIKE '%x_'", [param("lr", "=", "0.1"), param("a b", "LIKE", "%x_")]),

@@ -58,7 +58,11 @@ def _location(text: str) -> str:
         raise Invalid(f"Artifact location cannot be a runs:/ URI. Given: '{text[:200]}'", "Name the folder itself.")
     if ".." in unquote(parts.path).split("/"):
         raise Invalid(f"The artifact location '{text[:200]}' leads elsewhere with '..'.", "Write the path that is meant.")
-    limits.fits(text, limits.LOCATION, "artifact_location")
+    if len(text) > limits.LOCATION:
+        raise Invalid(
+            f"Invalid artifact path length. The length of the artifact path cannot be greater than {limits.LOCATION} characters.",
+            f"It has {len(text)}: shorten it.",
+        )
     if not local or parts.netloc or parts.path.startswith("/"):
         return text
     return parts._replace(path=f"{Path.cwd()}/{parts.path}").geturl()

@@ -168,20 +168,20 @@ def put_tags(conn: Connection, key: int, tags: dict[str, str]) -> None:
         conn.execute(update(run).where(run.c.id == key).values(name=tags[NAME_TAG]))
 
 
-def put_params(conn: Connection, uuid: str, key: int, params: dict[str, str]) -> None:
-    """Params are written once: the same value again is fine, another one is Invalid."""
+def put_params(conn: Connection, uuid: str, key: int, params: dict[str, str], *, batch: bool = False) -> None:
+    """Params are written once: the same value again is fine, another one is Invalid. batch: say so as MLflow says it of several."""
     fresh = {name: limits.cut(value, limits.PARAM_VALUE) for name, value in params.items()}
     rows.keep(conn, param, [{"run": key, "key": name, "value": value} for name, value in fresh.items()])
     found = conn.execute(select(param.c.key, param.c.value).where(param.c.run == key, param.c.key.in_(fresh)))
     kept = {each.key: each.value for each in found}
     other = [{"key": k, "old_value": kept[k], "new_value": v} for k, v in fresh.items() if kept.get(k, v) != v]
     if other:
-        raise _changed(uuid, other)
+        raise _changed(uuid, other, batch)
 
 
-def _changed(uuid: str, other: list[dict[str, str]]) -> Invalid:
+def _changed(uuid: str, other: list[dict[str, str]], batch: bool) -> Invalid:
     start = "Changing param values is not allowed."
-    if len(other) > 1:
+    if batch:
         return Invalid(f"{start} Params were already logged='{other}' for run ID='{uuid}'.", "Start a new run for them.")
     (one,) = other
     return Invalid(f"{start} Param with key='{one['key']}' was already logged with value='{one['old_value']}' for run "
@@ -293,7 +293,7 @@ def log_batch(conn: Connection, request: wire.LogBatch) -> None:
     batch = _append_of(request.run_id, request.metrics) if request.metrics else None
     key = row(conn, request.run_id, active=True).id
     if request.params:
-        put_params(conn, request.run_id, key, {each.key: each.value for each in request.params})
+        put_params(conn, request.run_id, key, {each.key: each.value for each in request.params}, batch=True)
     if request.tags:
         put_tags(conn, key, {each.key: each.value for each in request.tags})
     if batch is not None:

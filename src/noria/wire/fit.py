@@ -53,9 +53,14 @@ def fit(kind: type[Q], value: object, path: str = "") -> Q:
         given = _named(value, each.name)
         if given is not None:
             found[each.name] = _value(each.type, given, where)
-        elif each.required:
+        elif each.required or (each.name == "run_id" and _no_run(kind, value)):
             raise missing(where)
     return kind(**found)
+
+
+def _no_run(kind: type[Struct], value: dict[str, Any]) -> bool:
+    """Whether a request must name a run, which it may under two names, and does under neither."""
+    return "run_uuid" in kind.__struct_fields__ and _named(value, "run_uuid") is None
 
 
 @cache
