@@ -314,6 +314,7 @@ def test_a_model_of_an_old_client_is_listed_in_a_tag(server: Running, run: str) 
     tags = {tag.key: tag.value for tag in of(server, run).data.tags}
     listed = json.loads(tags["mlflow.log-model.history"])
     assert len(listed) == 2 and listed[0]["flavors"] == {"f": {"x": 2}} and "signature" not in listed[0]
+    assert list(listed[0]) == ["run_id", "artifact_path", "utc_time_created", "flavors"]  # Clients compare the tag as a text.
 
 
 @pytest.fixture

@@ -340,6 +340,9 @@ def test_searching_experiments(store: Store) -> None:
     ]
     with pytest.raises(Invalid, match="Invalid entity type 'metrics' at column 1"):
         search("metrics.x = 1")
+    for text in ("name IS NULL", "tags.k IS NULL AND name IS NOT NULL"):
+        with pytest.raises(Invalid, match="IS NULL / IS NOT NULL is only supported for tags, not for attribute 'name' at column"):
+            search(text)
 
 
 def test_prompts_are_found_only_by_who_asks_for_them(store: Store) -> None:

@@ -58,12 +58,16 @@ Node = Comparison | AllOf | AnyOf | Not
 
 
 class Names(Struct, frozen=True):
-    """The identifiers of one resource: its attributes that are texts and numbers, its other kinds, and other names of attributes."""
+    """The identifiers of one resource: its attributes that are texts and numbers, its other kinds, and other names of attributes.
+
+    whole: nothing lacks one of these attributes, so that nobody asks whether one is missing but by mistake.
+    """
 
     texts: tuple[str, ...]
     numbers: tuple[str, ...] = ()
     kinds: tuple[Kind, ...] = ("tags",)
     aliases: Mapping[str, str] = {}
+    whole: bool = True
 
 
 DATASET = ("name", "digest", "context")
@@ -191,10 +195,7 @@ class _Parser:
         if self.clauses > CLAUSES:
             raise Invalid(f"{self.complaint}: it has more than {CLAUSES} clauses.", "Use IN (…), or ask in several searches.")
         if self.took("IS"):
-            op = "IS NOT" if self.took("NOT") else "IS"
-            if not self.took("NULL"):
-                raise self.fail("NULL")
-            return Comparison(left, op, None)
+            return self._missing(left, start)
         if self.took("NOT"):
             if self.now.word != "IN":
                 raise self.fail("IN")
@@ -203,6 +204,16 @@ class _Parser:
         if self.took("IN"):
             return Comparison(left, "IN", self._list(left))
         return self._comparison(left, start)
+
+    def _missing(self, left: Identifier, start: _Token) -> Comparison:
+        """IS NULL or IS NOT NULL, behind its IS."""
+        op = "IS NOT" if self.took("NOT") else "IS"
+        if not self.took("NULL"):
+            raise self.fail("NULL")
+        if left.kind == "attributes" and self.names.whole:
+            raise Invalid(f"{self.complaint}: IS NULL / IS NOT NULL is only supported for {', '.join(self.names.kinds)}, not for "
+                          f"attribute '{left.key}' at column {start.column}, which is never missing.")  # fmt: skip
+        return Comparison(left, op, None)
 
     def _comparison(self, left: Identifier, start: _Token) -> Comparison:
         op = start.text if start.kind == "op" else start.word

@@ -50,6 +50,7 @@ NAMES = filters.Names(
         "created": "start_time",
         "Created": "start_time",
     },
+    whole=False,
 )
 _TIES = ((Identifier("attributes", "start_time"), False), (Identifier("attributes", "run_id"), True))
 _EXPERIMENTS, _SECONDS = 10_000, 20.0

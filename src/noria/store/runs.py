@@ -322,7 +322,7 @@ def log_model(conn: Connection, request: wire.LogModel) -> None:
     if lacking:
         raise Invalid(f"Model json is missing mandatory fields: {sorted(lacking)}")
     flavors = model["flavors"].items() if isinstance(model["flavors"], dict) else ()
-    entry = {name: model[name] for name in ("run_id", "utc_time_created", "artifact_path", "model_uuid") if name in model}
+    entry = {name: model[name] for name in ("run_id", "artifact_path", "utc_time_created", "model_uuid") if name in model}
     entry["flavors"] = {name: _without_config(flavor) for name, flavor in flavors}
     kept = conn.execute(select(tag.c.value).where(tag.c.run == key, tag.c.key == HISTORY_TAG)).scalar()
     put_tags(conn, key, {HISTORY_TAG: json.dumps([*_listed(kept), entry])})
