@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection
 
 from noria.errors import AlreadyExists, Conflict, Invalid, NotFound
-from noria.store import changes, experiments, registering, registry, stages
+from noria.store import changes, experiments, registering, registry, registry_search, stages
 from noria.store.store import Store
 from noria.types import Change
 from noria.wire import registry as wire
@@ -205,3 +205,17 @@ def test_a_database_from_before_the_log_knows_who_stood_where(database: Path | s
     back = store.write(lambda conn: stages.rollback(conn, wire.Rollback("net"))).result()
     assert (back.model_version.version, back.archived) == ("1", ["2"])
     store.close()
+
+
+def test_a_version_and_those_that_make_room_for_it_change_at_one_time(store: Store) -> None:
+    store.write(lambda conn: registering.create(conn, wire.CreateModel("net"))).result()
+    for _ in range(3):
+        store.write(lambda conn: registering.create_version(conn, wire.CreateVersion("net", "s3://bucket/net"))).result()
+    for number, archives in (("1", False), ("2", False), ("3", True)):
+        asked = wire.Transition("net", number, "Staging", archives)
+        store.write(lambda conn, asked=asked: stages.transition(conn, asked)).result()  # type: ignore[misc]
+    found = store.read(lambda conn: registry_search.search_versions(conn, wire.SearchVersions("name = 'net'"))).model_versions
+    assert {each.current_stage for each in found} == {"Archived", "Staging"}
+    assert len({each.last_updated_timestamp for each in found}) == 1
+    with pytest.raises(Invalid, match="'run_id'"):
+        store.read(lambda conn: registry_search.search_versions(conn, wire.SearchVersions(order_by=["run_id"])))

@@ -79,6 +79,7 @@ def _tagged(
 VERSION_NAMES = filters.Names(
     texts=("name", "run_id", "source_path"), numbers=("version_number", "creation_timestamp", "last_updated_timestamp")
 )
+VERSION_ORDERS = filters.Names(texts=("name",), numbers=VERSION_NAMES.numbers)
 _VERSION_ATTRIBUTES = {
     "name": Field(_model.c.name),
     "run_id": Field(_version.c.run_id),
@@ -92,7 +93,7 @@ _VERSION_ATTRIBUTES = {
 def search_versions(conn: Connection, request: wire.SearchVersions) -> wire.Versions:
     limit, start = page.size(request.max_results, 200_000), page.offset(request.page_token)
     query = versions().where(_wanted(request.filter, VERSION_NAMES, _version_field, _version.c.id, _VERSION_PROMPTS))
-    order = _order(request.order_by or ["last_updated_timestamp DESC"], VERSION_NAMES, _version_field)
+    order = _order(request.order_by or ["last_updated_timestamp DESC"], VERSION_ORDERS, _version_field)
     query = query.order_by(*order, _model.c.name, _version.c.version.desc())
     found = list(conn.execute(query.offset(start).limit(limit + 1)))
     return wire.Versions(load_versions(conn, found[:limit]), page.token(start + limit) if len(found) > limit else "")

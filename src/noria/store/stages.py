@@ -43,22 +43,29 @@ _DEEP = 10_000
 
 
 def transition(conn: Connection, request: wire.Transition, user: str = "") -> wire.Version:
-    found, stage = registry.version_row(conn, request.name, request.version, lock=True), stage_of(request.stage)
+    found, stage, time = registry.version_row(conn, request.name, request.version, lock=True), stage_of(request.stage), now()
     if request.archive_existing_versions:
         if stage not in _ACTIVE:
             raise Invalid(
                 f"Model version transition cannot archive existing model versions because '{request.stage}' is not an Active stage. "
                 "Valid stages are ['Staging', 'Production']"
             )
-        _archive(conn, found, stage, user)
-    return wire.Version(_move(conn, found, stage, "stage", user)[0])
+        _archive(conn, found, stage, time, user)
+    return wire.Version(_move(conn, found, stage, time, "stage", user)[0])
 
 
 def _move(
-    conn: Connection, found: VersionRow, stage: Stage, action: str, user: str, reason: str = "", evidence: Mapping[str, Any] = {}
+    conn: Connection,
+    found: VersionRow,
+    stage: Stage,
+    time: int,
+    action: str,
+    user: str,
+    reason: str = "",
+    evidence: Mapping[str, Any] = {},
 ) -> tuple[ModelVersion, Change]:
     """A version and its line."""
-    time, name, number = now(), found.name, str(found.version)
+    name, number = found.name, str(found.version)
     line = changes.statement(
         action, name, number, user=user, before=found.stage, after=stage, reason=reason, evidence=evidence
     )  # fmt: skip
@@ -78,12 +85,12 @@ def _standing(conn: Connection, model: int, stage: Stage) -> list[int]:
     return list(conn.execute(query.order_by(_version.c.version)).scalars())
 
 
-def _archive(conn: Connection, found: VersionRow, stage: Stage, user: str) -> list[str]:
+def _archive(conn: Connection, found: VersionRow, stage: Stage, time: int, user: str) -> list[str]:
     """Move whatever else stands in the stage that this version takes; which versions those were."""
     others = [number for number in _standing(conn, found.model, stage) if number != found.version]
     moved = update(_version).where(_version.c.model == found.model, _version.c.version.in_(others))
     if others:
-        conn.execute(moved.values(stage="Archived", last_update_time=now()))
+        conn.execute(moved.values(stage="Archived", last_update_time=time))
     for number in others:
         reason = f"Version {found.version} took its place."
         changes.add(conn, "archived", found.name, str(number), user=user, before=stage, after="Archived", reason=reason)
@@ -112,8 +119,9 @@ def _check_champion(standing: Sequence[int], found: VersionRow, stage: Stage, ex
 def _put(
     conn: Connection, found: VersionRow, stage: Stage, action: str, user: str, reason: str, evidence: dict[str, Any]
 ) -> wire.Promoted:
-    archived = _archive(conn, found, stage, user) if stage in _ACTIVE else []
-    moved, line = _move(conn, found, stage, action, user, reason, evidence)
+    time = now()
+    archived = _archive(conn, found, stage, time, user) if stage in _ACTIVE else []
+    moved, line = _move(conn, found, stage, time, action, user, reason, evidence)
     return wire.Promoted(moved, archived, line)
 
 
