@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -285,9 +285,17 @@ def append(conn: Connection, batches: Sequence[tuple[str, str, bytes]]) -> int:
 
 
 def count_rows(conn: Connection) -> None:
-    """Have PostgreSQL count what is in its tables: without that it takes a large one for a small one, until its own daemon comes by."""
-    if conn.dialect.name == "postgresql":
-        conn.exec_driver_sql("ANALYZE run, latest, param, tag")
+    """Have PostgreSQL look at its tables, beside us: until its own daemon comes by, it takes a large one for a small one, and goes to
+    every row that an index finds to see whether it counts."""
+    if shared(conn.engine):
+        threading.Thread(target=_look, args=(conn.engine,), name="noria-vacuum", daemon=True).start()
+
+
+def _look(engine: Engine) -> None:
+    with suppress(exc.DBAPIError), engine.connect() as connection:  # There will be a next time, and PostgreSQL's own.
+        connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql(
+            "VACUUM (ANALYZE, SKIP_LOCKED) run, latest, param, tag"
+        )
 
 
 def give_back(conn: Connection, pages: int) -> bool:

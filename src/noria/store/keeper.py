@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-from contextlib import suppress
 
 from sqlalchemy import Connection, exc, func, select
 
@@ -72,8 +71,7 @@ class Keeper:
         self._folded = time.monotonic()
         if self._new > _LOOK + self._known:
             self._known, self._new = self._known + self._new, 0
-            with suppress(exc.DBAPIError), conn.begin():  # Another process may be at it; and there will be a next time.
-                database.count_rows(conn)
+            database.count_rows(conn)
 
     def _fold(self, conn: Connection, now: float) -> None:
         with conn.begin():
