@@ -15,6 +15,7 @@ from noria.automation.collect import Policy, choose
 from noria.client.http import Server
 from noria.errors import Conflict, NotFound
 from noria.models import copy as copying
+from noria.models import digests
 from noria.models.fetch import fetch
 from noria.types import Endpoint, ModelVersion, Tag
 from noria.wire import logged_models, registry, runs, serving
@@ -85,7 +86,7 @@ def test_a_copy_to_another_server_has_the_same_bytes_and_runs_nowhere_by_name_on
     fetched = fetch(other.client, "models:/net/1").folder
     assert (fetched / "data/weights.bin").read_bytes() == (folder / "data/weights.bin").read_bytes()
     line = other.client.call(registry.HISTORY, registry.History("net", action="copied")).changes[0]
-    assert line.evidence["digests"]["data/weights.bin"] == copying.digest(folder / "data/weights.bin")
+    assert line.evidence["digests"]["data/weights.bin"] == digests.of_file(folder / "data/weights.bin")
     refused = noria(*asked, NORIA_TO_TOKEN="wrong", check=False)
     assert refused.returncode and "token" in refused.stderr and "Traceback" not in refused.stderr
 

@@ -28,6 +28,7 @@ from noria.automation import held_out, measures
 from noria.client import content, fluent
 from noria.errors import Invalid, NoriaError
 from noria.hardware import probe
+from noria.models import digests
 from noria.types import Number, number
 from noria.wire import limits
 
@@ -88,15 +89,6 @@ class Evaluation(Struct, frozen=True):
                 "size_bytes": float(self.size_bytes)}  # fmt: skip
 
 
-def files(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file below a folder, by its path there."""
-    found = {}
-    for path in sorted(each for each in folder.rglob("*") if each.is_file()):
-        with path.open("rb") as file:
-            found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
-
-
 def evaluate(request: Request, beside: Path) -> Evaluation:
     """Evaluate, and write what is known about each example to the file EXAMPLES in the folder `beside`. Raises a NoriaError."""
     import numpy as np
@@ -112,7 +104,7 @@ def evaluate(request: Request, beside: Path) -> Evaluation:
     task, outputs, examples = measures.judged(predictions, data.y, request.task)
     labels = {f"slice {name}": array for name, array in data.slices.items()}
     np.savez_compressed(beside / EXAMPLES, rows=held_out.rows(data), **{**examples, **labels})
-    found = files(folder)
+    found = digests.of_files(folder)
     return Evaluation(
         request.of, request.held_out, data.digest, models.digest(folder), found, _digest(predictions), held_out.digest(beside / EXAMPLES),
         len(data.y), task, outputs, sorted(data.slices), {name: number(value) for name, value in measures.every(examples).items()},

@@ -11,11 +11,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from noria import models
-from noria.automation import evaluations, held_out, measure
+from noria.automation import evaluations, held_out
 from noria.automation.evaluations import Answered, How
 from noria.automation.measure import Evaluation
 from noria.client.http import Server
 from noria.errors import Invalid, NoriaError, NotFound
+from noria.models import digests
 from noria.process import whoami
 from noria.types import Change, ModelVersion, number
 from noria.wire import registry, runs
@@ -112,7 +113,7 @@ def _again(
 
     def look(folder: Path) -> None:
         if models.digest(folder) != recorded.model_sha256:
-            findings.append(Finding("model", _changed(measure.files(folder), recorded)))
+            findings.append(Finding("model", _changed(digests.of_files(folder), recorded)))
 
     try:
         return evaluations.rerun(server, version, path, how, look)

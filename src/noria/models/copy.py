@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,6 +9,7 @@ from msgspec import structs
 
 from noria.client.http import Server
 from noria.errors import AlreadyExists, Conflict, NotFound
+from noria.models import digests
 from noria.models.fetch import fetch, resolve
 from noria.types import ModelVersion, Tag
 from noria.wire import experiments, logged_models, registry, runs
@@ -33,11 +32,11 @@ def copy(server: Server, uri: str, name: str, to: Server | None = None) -> Model
         return _create(server, source, {"from": f"models:/{source_name}/{number}"})
     whence = f"{server.url}/models:/{source_name}/{number}"
     folder = fetch(server, f"models:/{source_name}/{number}").folder
-    digests = {str(path.relative_to(folder)): digest(path) for path in _files(folder)}
-    model = _upload(to, folder, name, whence, _experiment(server, version), digests)
+    files = digests.of_files(folder)
+    model = _upload(to, folder, name, whence, _experiment(server, version), files)
     tags = [*version.tags, Tag(FROM_TAG, whence)]
     request = registry.CreateVersion(name, f"models:/{model}", "", tags, version.run_link, version.description, model)
-    return _create(to, request, {"from": whence, "digests": digests})
+    return _create(to, request, {"from": whence, "digests": files})
 
 
 def move(server: Server, uri: str, name: str, to: Server | None = None) -> ModelVersion:
@@ -74,14 +73,14 @@ def _experiment(server: Server, version: ModelVersion) -> str:
         return "Default"
 
 
-def _upload(to: Server, folder: Path, name: str, whence: str, experiment: str, digests: dict[str, str]) -> str:
+def _upload(to: Server, folder: Path, name: str, whence: str, experiment: str, files: dict[str, str]) -> str:
     """The files as a logged model of the other server; its id."""
     asked = logged_models.Create(_there(to, experiment), tags=[Tag(FROM_TAG, whence)])
     info = to.call(logged_models.CREATE, asked).model.info
     try:
-        for path in digests:
+        for path in files:
             to.upload(info.artifact_uri, path, folder / path)
-        _compare(to, info.artifact_uri, digests)
+        _compare(to, info.artifact_uri, files)
     except BaseException:
         to.call(logged_models.FINALIZE, logged_models.Finalize(info.model_id, "LOGGED_MODEL_UPLOAD_FAILED"))
         raise
@@ -97,23 +96,13 @@ def _there(to: Server, experiment: str) -> str:
         return to.call(experiments.CREATE, experiments.Create(experiment)).experiment_id
 
 
-def _compare(to: Server, root: str, digests: dict[str, str]) -> None:
+def _compare(to: Server, root: str, files: dict[str, str]) -> None:
     """Read back what was sent."""
-    if (found := set(to.tree(root))) != set(digests):
-        raise Conflict(f"The copy has other files than the model: {', '.join(sorted(found ^ set(digests)))[:200]}.", "Try again.")
+    if (found := set(to.tree(root))) != set(files):
+        raise Conflict(f"The copy has other files than the model: {', '.join(sorted(found ^ set(files)))[:200]}.", "Try again.")
     with TemporaryDirectory() as name:
         back = Path(name) / "file"
-        for path, expected in digests.items():
+        for path, expected in files.items():
             to.download(root, path, back)
-            if digest(back) != expected:
+            if digests.of_file(back) != expected:
                 raise Conflict(f"'{path}' is not at {to.url} what it was here.", "Try again; if it stays so, look at that disk.")
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file())
-
-
-def digest(path: Path) -> str:
-    """SHA-256, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

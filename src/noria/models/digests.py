@@ -22,11 +22,15 @@ _CURE = "Get the model again; if you changed it yourself, save it as a new one."
 
 def write(folder: Path) -> None:
     """Keep the digests of all files that are there now."""
-    found = {name: _of(path) for name, path in guard.files(folder).items()}
-    (folder / FILE).write_text(json.dumps({"algorithm": "sha256", "files": found}, indent=1))
+    (folder / FILE).write_text(json.dumps({"algorithm": "sha256", "files": of_files(folder)}, indent=1))
 
 
-def _of(path: Path) -> str:
+def of_files(folder: Path) -> dict[str, str]:
+    """SHA-256, in hex, of each file below a folder, by its path there."""
+    return {name: of_file(path) for name, path in sorted(guard.files(folder).items())}
+
+
+def of_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -39,7 +43,7 @@ def check(folder: Path, found: Mapping[str, Path], known: str = "") -> None:
     have = {name: path for name, path in found.items() if name not in _LATER}
     if not known and FILE not in have:
         return
-    now = {name: _of(path) for name, path in have.items()}
+    now = {name: of_file(path) for name, path in have.items()}
     if FILE in have:
         _compare(_listed(have[FILE]), {name: value for name, value in now.items() if name != FILE}, folder)
     if known and not hmac.compare_digest(_whole(now), known.lower()):
@@ -73,7 +77,7 @@ def digest(folder: str | Path) -> str:
     found = guard.files(root) if root.is_dir() else {}
     if not found:
         raise NotFound(f"There is no model in {root}.", "Check the path.")
-    return _whole({name: _of(path) for name, path in found.items() if name not in _LATER})
+    return _whole({name: of_file(path) for name, path in found.items() if name not in _LATER})
 
 
 def of_list(content: bytes) -> str:

@@ -64,16 +64,11 @@ def copy(server: Server, name: str, version: str, target: Path) -> None:
     """Download a version's files as they are on the server now to the folder `target`, which is made. Raises NotFound if they are gone."""
     location = _location(server, str(server.call(registry.DOWNLOAD_URI, registry.VersionKey(name, version)).artifact_uri))
     try:
-        files = dict(_files(server, location))
+        _copy(server, location, target)
     except NotFound:
-        files = {}
-    if not files:
         raise NotFound(
             f"The files of {name} {version} are gone: there is no model at {location}.", "Register it again from its run."
-        )
-    target.mkdir(parents=True)
-    for path, size in files.items():
-        server.download(location, path, target / path, most=size)
+        ) from None
 
 
 def resolve(server: Server, uri: str) -> tuple[str, str, str]:
@@ -120,11 +115,7 @@ def _download(server: Server, location: str, *, anew: bool = False) -> Path:
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     beside = Path(mkdtemp(dir=home, prefix=".fetching-"))
     try:
-        files = dict(_files(server, location))
-        if not files:
-            raise NotFound(f"There is no model at {location}.", "Check the run's artifacts.")
-        for path, size in files.items():
-            server.download(location, path, beside / path, most=size)
+        _copy(server, location, beside)
         if anew:
             shutil.rmtree(kept, ignore_errors=True)
         os.rename(beside, kept)
@@ -133,6 +124,14 @@ def _download(server: Server, location: str, *, anew: bool = False) -> Path:
         if not kept.is_dir():  # Otherwise somebody was faster, with the same files.
             raise
     return kept
+
+
+def _copy(server: Server, location: str, target: Path) -> None:
+    files = dict(_files(server, location))
+    if not files:
+        raise NotFound(f"There is no model at {location}.", "Check the run's artifacts.")
+    for path, size in files.items():
+        server.download(location, path, target / path, most=size)
 
 
 def _location(server: Server, location: str) -> str:
