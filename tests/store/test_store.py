@@ -15,14 +15,14 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from noria.errors import Invalid, NotFound, WrongVersion
-from noria.store import experiments, jobs, logged_models, metrics, migrations, runs, schema, spools
+from noria.store import database, experiments, jobs, logged_models, metrics, migrations, runs, schema, spools
 from noria.store.store import Store
 from noria.types import JobSpec, Metric, Param, Tag
 from noria.wire import jobs as jobs_wire
 from noria.wire import logged_models as logged_models_wire
 from noria.wire import runs as wire
 from noria.wire import spools as spools_wire
-from tests.conftest import searched
+from tests.conftest import new_database, searched
 
 RELEASED = sorted((Path(__file__).parent / "released").glob("*.sql"))
 
@@ -60,6 +60,36 @@ def test_the_migrations_make_the_schema_that_a_new_database_has(file_store: Stor
             statements.append({name: sorted(re.findall(r"\w+", sql)) for name, sql in rows})
     assert statements[0] == statements[1]
     assert ScriptDirectory.from_config(migrations._config()).get_current_head() == schema.HEAD
+
+
+_SHAPE = (
+    "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' AND indexname NOT LIKE '%%_pk%%'",
+    "SELECT table_name, column_name, is_nullable, generation_expression FROM information_schema.columns "
+    "WHERE table_schema = 'public' AND table_name != 'alembic_version'",
+    "SELECT trigger_name, event_object_table, event_manipulation, action_statement, action_condition FROM information_schema.triggers",
+)
+
+
+def test_a_postgresql_of_the_first_release_is_brought_up_to_what_a_new_one_is(postgres: str) -> None:
+    url = new_database(postgres)
+    engine = database.connect(url, power=True)
+    shapes = []
+    with engine.begin() as connection:
+        shapes.append([set(map(tuple, connection.exec_driver_sql(query))) for query in _SHAPE])
+        connection.exec_driver_sql("DROP SCHEMA public CASCADE")
+        connection.exec_driver_sql("CREATE SCHEMA public")
+        migrations.upgrade(connection)
+        shapes.append([set(map(tuple, connection.exec_driver_sql(query))) for query in _SHAPE])
+    for new, brought_up in zip(*shapes, strict=True):
+        assert new - brought_up == brought_up - new == set()
+    store = Store(url)
+    store.write(experiments.seed).result()
+    run = new_run(store)
+    for value in ("1", "2"):
+        store.write(lambda conn, value=value: runs.set_tag(conn, wire.SetTag("k", value, run))).result()  # type: ignore[misc]
+        (found,) = searched(store, wire.Search(["0"], f"tags.k = '{value}'")).runs
+        assert {tag.key: tag.value for tag in found.data.tags}["k"] == value
+    store.close()
 
 
 @pytest.mark.parametrize("release", RELEASED, ids=lambda path: path.stem)
