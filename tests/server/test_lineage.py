@@ -109,7 +109,7 @@ def test_both_walks_of_a_whole_life_give_the_same_chain(
 
     told = noria("lineage", str(data)).stdout
     assert "data flowers" in told and "registered as version flowers/1" in told and "answered 3 predictions" in told
-    assert f"frozen as code commit {commit[:12]}" in noria("lineage", url, "--up").stdout
+    assert f"frozen from code commit {commit[:12]}" in noria("lineage", url, "--up").stdout
     assert json.loads(noria("lineage", "flowers/1", "--json").stdout)["root"] == "version:flowers/1"
     assert noria("lineage", job_id, "--dot").stdout.startswith("digraph lineage {")
     assert noria("data", "hash", str(data)).stdout.strip() == digest

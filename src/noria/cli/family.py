@@ -18,6 +18,12 @@ _COLOURS = {"data": "cyan", "code": "cyan", "job": "yellow", "run": "green", "mo
             "endpoint": "blue", "predictions": "blue"}  # fmt: skip
 _SHORT = {"data": 12, "code": 12, "job": 8, "run": 8, "model": 10, "endpoint": 12}
 """How much of an id is shown; all of it for what is not listed."""
+_BACK = {
+    "answered": "answered by", "copied to": "copied from", "evaluated by": "evaluates", "evaluated in": "evaluates", "found": "found by",
+    "frozen as": "frozen from", "logged": "logged by", "made": "made by", "read by": "reads", "registered as": "registered from",
+    "run by": "runs", "served by": "serves", "started": "started by",
+}  # fmt: skip
+"""A tie's verb, read from what came of it."""
 _UNCUT = 2000
 """The width where nobody looks: what reads lines wants them whole."""
 
@@ -32,10 +38,10 @@ def tell(graph: Graph, *, up: bool, down: bool) -> None:
     root = nodes[graph.root]
     tree = Tree(Text.from_markup(_line(root)))
     above, below = _sides(graph)
-    for wanted, edges, title, far in ((up, above, "made of", _source), (down, below, "became", _target)):
+    for wanted, edges, title, beyond in ((up, above, "made of", _before), (down, below, "became", _after)):
         if wanted:
             branch = tree.add(Text(title if edges.get(root.key) else f"{title}: nothing that is known", style="bold"))
-            _grow(branch, root.key, nodes, edges, far, {root.key})
+            _grow(branch, root.key, nodes, edges, beyond, {root.key})
     is_terminal = sys.stdout.isatty()
     console = Console(width=None if is_terminal else _UNCUT, force_terminal=is_terminal, highlight=False)
     with console.capture() as captured:
@@ -43,12 +49,12 @@ def tell(graph: Graph, *, up: bool, down: bool) -> None:
     click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
-def _source(edge: Edge) -> str:
-    return edge.source
+def _before(edge: Edge) -> tuple[str, str]:
+    return _BACK.get(edge.verb, edge.verb), edge.source
 
 
-def _target(edge: Edge) -> str:
-    return edge.target
+def _after(edge: Edge) -> tuple[str, str]:
+    return edge.verb, edge.target
 
 
 def _sides(graph: Graph) -> tuple[dict[str, list[Edge]], dict[str, list[Edge]]]:
@@ -61,20 +67,21 @@ def _sides(graph: Graph) -> tuple[dict[str, list[Edge]], dict[str, list[Edge]]]:
 
 
 def _grow(
-    tree: Tree, key: str, nodes: dict[str, Node], edges: dict[str, list[Edge]], far: Callable[[Edge], str], shown: set[str]
-) -> None:
+    tree: Tree, key: str, nodes: dict[str, Node], edges: dict[str, list[Edge]], beyond: Callable[[Edge], tuple[str, str]],
+    shown: set[str],
+) -> None:  # fmt: skip
     """Add what lies beyond a node, each with all that lies beyond it where it is met first."""
     from rich.text import Text
 
     for edge in edges.get(key, []):
-        other = far(edge)
+        verb, other = beyond(edge)
         again = other in shown
         branch = tree.add(
-            Text.from_markup(f"[dim]{edge.verb}[/dim] {_line(nodes[other])}{' [dim](see above)[/dim]' if again else ''}")
+            Text.from_markup(f"[dim]{verb}[/dim] {_line(nodes[other])}{' [dim](see above)[/dim]' if again else ''}")
         )
         if not again:
             shown.add(other)
-            _grow(branch, other, nodes, edges, far, shown)
+            _grow(branch, other, nodes, edges, beyond, shown)
 
 
 def _line(node: Node) -> str:
