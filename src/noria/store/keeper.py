@@ -102,6 +102,7 @@ class Keeper:
         try:
             if self._hot is None:
                 self._hot = _left(conn, now - _QUIET_SECONDS)
+                database.count_rows(conn)  # Others may have filled it, or brought it back from a backup.
             elif self._ripe:
                 self._compact(conn, next(iter(self._ripe)))
             elif self._hot and self._quiet_at() <= now:
