@@ -301,7 +301,7 @@ def test_what_waits_is_held_and_released(cluster: Cluster) -> None:
 
 
 def test_one_job_after_the_other_and_none_after_a_failure(cluster: Cluster) -> None:
-    first = cluster.submit("--", "sleep", "1")
+    first = cluster.submit("--", "sleep", "5")  # It still runs when the last of them is submitted.
     second = cluster.submit("--after", first, "--", "false")
     third = cluster.submit("--after", second, "--", "true")
     one, two, three = cluster.ended(first, second, third)
