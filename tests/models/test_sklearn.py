@@ -155,8 +155,16 @@ def test_a_file_outside_of_the_folder_is_refused(place: str, tmp_path: Path) -> 
         models.load(tmp_path / "m", allow_pickle=True)
 
 
-@pytest.mark.parametrize("damage", ["cut", "text", "schema", "gone"])
-def test_a_damaged_file_is_one_sentence(damage: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("cut", r"model\.skops cannot be read: "),
+        ("text", r"model\.skops cannot be read: "),
+        ("schema", r"model\.skops cannot be read: "),
+        ("gone", r"is incomplete: it has no model\.skops"),
+    ],
+)
+def test_a_damaged_file_is_one_sentence(damage: str, said: str, tmp_path: Path) -> None:
     models.save(MADE["line"](), tmp_path / "m")
     listed = tmp_path / "m" / "noria.digests.json"
     file = tmp_path / "m" / "data" / "model.skops"
@@ -174,7 +182,7 @@ def test_a_damaged_file_is_one_sentence(damage: str, tmp_path: Path) -> None:
     with pytest.raises(Invalid, match=r"is not as it was saved: 'data/model.skops' (?:was changed|is missing)"):
         models.load(tmp_path / "m")
     listed.unlink()
-    with pytest.raises(Invalid, match=r"cannot be read|is incomplete|is damaged"):
+    with pytest.raises(Invalid, match=said):
         models.load(tmp_path / "m")
 
 
