@@ -79,7 +79,7 @@ class Predictor:
     def answer(self, batch: Any, params: Mapping[str, Any] | None = None) -> Any:
         """As predict, for what `check` and `params` gave."""
         try:
-            found = self._predict(batch, params) if params and self._takes_params else self._predict(batch)  # type: ignore[call-arg]
+            found = self._predict(batch, params) if params and self._takes_params else self._predict(batch)  # type: ignore[call-arg]  # It was asked above whether it takes them.
         except NoriaError:
             raise
         except MemoryError:

@@ -169,7 +169,7 @@ class _PyFunc:
         self._predict = predictor(function)
 
     def predict(self, data: Any, params: Mapping[str, Any] | None = None) -> Any:
-        return self._predict(data, params) if params and _count(self._predict) > 1 else self._predict(data)  # type: ignore[call-arg]
+        return self._predict(data, params) if params and _count(self._predict) > 1 else self._predict(data)  # type: ignore[call-arg]  # It has been counted what it takes.
 
 
 def _load_pyfunc(path: str) -> _PyFunc:
