@@ -15,9 +15,10 @@ from noria.errors import Conflict, Invalid, NotFound
 from noria.store import budgets, experiments, runs
 from noria.store import rows as rows_
 from noria.store.experiments import now
-from noria.store.schema import job, job_try, run
+from noria.store.schema import job, job_key, job_try, run
 from noria.types import ENDED, Job, JobSpec, RunStatus, Try
 from noria.wire import jobs as wire
+from noria.wire import limits
 
 _LEASE_SECONDS = 120.0
 _held: dict[str, tuple[int, float]] = {}
@@ -30,9 +31,12 @@ _ENDINGS = {"FAILED": "failed", "CANCELLED": "been cancelled"}
 _RUN_STATUS: dict[str, RunStatus] = {"COMPLETED": "FINISHED", "FAILED": "FAILED", "CANCELLED": "KILLED"}
 
 
-def submit(conn: Connection, request: wire.Submit) -> wire.Got:
-    """A job and its run, or an array of them, in one transaction. The first one is the answer."""
-    stem = uuid4().hex[:12]
+def submit(conn: Connection, request: wire.Submit) -> wire.Submitted:
+    """A job and its run, or an array of them, in one transaction. The first one is the answer; by a key that is known, that of then."""
+    fresh = uuid4().hex[:12]
+    stem = _keyed(conn, request, fresh) if request.key else fresh
+    if stem != fresh:
+        return wire.Submitted(_job(rows(conn, stem)[0]), known=True)
     if not request.spec.command:
         raise Invalid("There is no command to run.", "Write it after --, as in: noria submit -- python train.py")
     if len(request.members) > _MEMBERS:
@@ -47,7 +51,15 @@ def submit(conn: Connection, request: wire.Submit) -> wire.Got:
     new = [(f"{stem}_{number}", _member(spec, number, request.task), *_placed(stands, place, spec))
            for place, number in enumerate(request.members)] or [(stem, spec, *stands)]  # fmt: skip
     _insert(conn, request.user, new)
-    return get(conn, wire.Key(new[0][0]))
+    return wire.Submitted(get(conn, wire.Key(new[0][0])).job)
+
+
+def _keyed(conn: Connection, request: wire.Submit, fresh: str) -> str:
+    """The job that a key stands for, which is the fresh one if the key is new. Of two at once, one waits here for the other to commit."""
+    limits.fits(request.key, limits.JOB_KEY, "key")
+    rows_.keep(conn, job_key, [{"user": request.user, "key": request.key, "job": fresh}])
+    query = select(job_key.c.job).where(job_key.c.user == request.user, job_key.c.key == request.key)
+    return str(conn.execute(query).scalar_one())
 
 
 def _member(spec: JobSpec, number: int, task: str) -> JobSpec:

@@ -11,7 +11,7 @@ from noria.cli.show import json_option
 if TYPE_CHECKING:
     from noria.cli.asks import Asked
     from noria.client.http import Server
-    from noria.types import Job
+    from noria.wire.jobs import Submitted
 
 
 @click.command(context_settings={"ignore_unknown_options": False})
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 @click.option("--array", metavar="N-M[:STEP][%K]", help="So many jobs, K at once; each finds its number in NORIA_TASK_ID.")
 @click.option("--raw", multiple=True, metavar="OPTIONS", help="Options of the site's own submit command, as they are; repeat.")
 @click.option("--name", help="Name of the job and its run.")
+@click.option("--key", default="", help="Submit once: again with the same key, and it is the same job that is told.")
 @click.option("--experiment", default="Default", show_default=True, help="Experiment of the run.")
 @click.option(
     "--max-restarts",
@@ -77,7 +78,7 @@ if TYPE_CHECKING:
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
 def command(
-    context: click.Context, /, scheduler: str | None, array: str | None, check: bool, dry_run: bool, as_json: bool, command: tuple[str, ...], **flags: Any
+    context: click.Context, /, scheduler: str | None, array: str | None, key: str, check: bool, dry_run: bool, as_json: bool, command: tuple[str, ...], **flags: Any
 ) -> None:  # fmt: skip
     """Run a command, or a job script, as a job.
 
@@ -101,10 +102,13 @@ def command(
     clusters.must_reach(wanted.spec)
     if check:
         program.check(wanted.spec)
-    job = submit(connect(), wanted)
-    stem = job.id.partition("_")[0]
+    done = submit(connect(), wanted, key)
+    job, stem = done.job, done.job.id.partition("_")[0]
     if as_json:
         show.as_json(job)
+    elif done.known:
+        click.echo(stem if "_" in job.id else job.id)
+        click.echo(f"noria: submitted before with this key; {job.state.lower()} by now. noria ps {stem[:6]}", err=True)
     elif wanted.members:
         click.echo(stem)
         click.echo(f"noria: submitted {len(wanted.members)} jobs. See them with: noria ps {stem[:6]}", err=True)
@@ -113,8 +117,8 @@ def command(
         click.echo(f"noria: submitted; run {job.run_id[:8]}. Follow it with: noria logs -f {job.id[:6]}", err=True)
 
 
-def submit(server: Server, wanted: Asked) -> Job:
-    """The job, or the first one of the array."""
+def submit(server: Server, wanted: Asked, key: str = "") -> Submitted:
+    """The job, or the first one of the array. key: see wire.jobs.Submit."""
     from pathlib import Path
 
     from noria.process import whoami
@@ -125,7 +129,7 @@ def submit(server: Server, wanted: Asked) -> Job:
         packed = Path(wanted.spec.code.file)
         server.upload(code.ROOT, packed.name, packed)
         _reach(wanted.spec.agent)
-    return server.call(jobs.SUBMIT, jobs.Submit(wanted.spec, whoami(), wanted.members, wanted.task)).job
+    return server.call(jobs.SUBMIT, jobs.Submit(wanted.spec, whoami(), wanted.members, wanted.task, key))
 
 
 def _reach(cluster: str) -> None:
