@@ -37,6 +37,8 @@ def unpack(packed: Path, into: Path) -> None:
             _unzip(packed, into)
         else:
             _untar(packed, into)
+    except (FileExistsError, NotADirectoryError, IsADirectoryError):  # One name for a file and a folder.
+        raise Invalid(f"{packed.name} has a file and a folder of one name.", "Pack it again.") from None
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
         raise Invalid(f"{packed.name} is no archive that can be read ({error}).", "Pack it again, as .zip or .tar.gz.") from None
 
@@ -83,7 +85,10 @@ def _check(archive: str, members: Sequence[_Member]) -> None:
     for each in members:
         path = PurePosixPath(each.name.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts:
-            raise Invalid(f"{archive} has {each.name!r}, which leads out of its folder.", "It is not unpacked; get it from somebody you trust.")
+            raise Invalid(
+                f"{archive} has {each.name!r}, which leads out of its folder.",
+                "It is not unpacked; get it from somebody you trust.",
+            )
         if each.kind not in ("file", "folder"):
             raise Invalid(f"{archive} has {each.name!r}, a {each.kind}.", "It is not unpacked; pack files and folders alone.")
     size = sum(each.size for each in members)

@@ -117,6 +117,13 @@ def links(tree: Tree) -> dict[str, str]:
     return found
 
 
+def digest_of(folder: Path) -> str:
+    """Of the code in a folder alone, as it is now: the same wherever the folder lies."""
+    tree, root = gather(folder), folder.resolve()
+    inside = [Path(tree.root) / each for each in tree.files if (Path(tree.root) / each).is_relative_to(root)]
+    return _digest(Tree(str(root), [str(each.relative_to(root)) for each in inside]))
+
+
 def _digest(tree: Tree) -> str:
     """Of names, contents and whether files are programs."""
     total = hashlib.blake2b(digest_size=16)

@@ -11,18 +11,17 @@ import os
 import re
 import shutil
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from noria import process
 from noria.errors import Invalid, NotFound, Unavailable
-from noria.projects import archives
+from noria.projects import archives, inputs
 
 _GIT = re.compile(r"(?:https?|ssh|git|git\+ssh|file)://|[\w.-]+@[\w.-]+:|[\w-]+\.[\w.-]+:(?!//)")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -56,7 +55,8 @@ def fetch(uri: str, version: str, cache: Path) -> Fetched:
     if archives.is_archive(place):
         return _of_archive(place, path, inside, version, cache, uri)
     if path is not None and not version and not _is_bare(path):
-        return _of_folder(_below(path, inside, uri), uri)
+        found = _of_folder(_below(path, inside, uri))
+        return replace(found, source=uri) if inside else found
     if path is not None:
         return _of_git(str(_repository_of(path, version)), _inside(path, inside, version), version, cache, uri)
     if not _GIT.match(place) or place.startswith("file://"):
@@ -86,7 +86,7 @@ def _below(folder: Path, inside: str, uri: str) -> Path:
 # A folder that is there.
 
 
-def _of_folder(folder: Path, uri: str) -> Fetched:
+def _of_folder(folder: Path) -> Fetched:
     top, commit, repository = _facts(folder)
     if not top:
         return Fetched(str(folder), str(folder))
@@ -177,7 +177,9 @@ def _begun(url: str, version: str, whole: Path) -> str:
         found = _git("-C", str(whole), "rev-parse", "--verify", "-q", f"{version}^{{commit}}").out.strip()
         if found:
             return found
-    raise NotFound(f"{_without_password(url)} has no branch, tag or commit '{version}'.", "`git ls-remote` with that URL lists its names.")
+    raise NotFound(
+        f"{_without_password(url)} has no branch, tag or commit '{version}'.", "`git ls-remote` with that URL lists its names."
+    )
 
 
 def _checked_out(url: str, commit: str, ref: str, folder: Path) -> None:
@@ -190,7 +192,9 @@ def _checked_out(url: str, commit: str, ref: str, folder: Path) -> None:
         _must(url, fetched)
     done = _git(*here, "-c", "advice.detachedHead=false", "checkout", "-q", "--detach", commit)
     if done.code:
-        raise NotFound(f"{_without_password(url)} has no commit {ref or commit}.", "`git ls-remote` with that URL lists its names.")
+        raise NotFound(
+            f"{_without_password(url)} has no commit {ref or commit}.", "`git ls-remote` with that URL lists its names."
+        )
     if (folder / ".gitmodules").exists():
         _must(url, _git(*here, "submodule", "--quiet", "update", "--init", "--recursive"))
 
@@ -208,15 +212,22 @@ def _must(url: str, answer: process.Answer) -> None:
 def _refused(url: str, said: str) -> Invalid | NotFound | Unavailable:
     """What git says, as a sentence with what helps."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    last = next((line for line in lines if line.startswith(("fatal:", "ERROR:", "remote:"))), lines[-1] if lines else "git said nothing")
+    last = next(
+        (line for line in lines if line.startswith(("fatal:", "ERROR:", "remote:"))), lines[-1] if lines else "git said nothing"
+    )
     shown, words, low = _without_password(url), last.partition(": ")[2] or last, said.lower()
     if any(each in low for each in _AWAY):
-        return Unavailable(f"{shown} cannot be reached ({words.rstrip('.')}).", "Look at the network from here, and at the name of its host.")
+        return Unavailable(
+            f"{shown} cannot be reached ({words.rstrip('.')}).", "Look at the network from here, and at the name of its host."
+        )
     if "git: no such file" in low:
         return Invalid("There is no git on this machine.", "Install it, or give a folder or an archive.")
     if any(each in low for each in _PRIVATE):
         how = "an ssh key without a question (ssh-agent)" if _is_ssh(url) else "a credential helper, or a token in ~/.netrc"
-        return Invalid(f"{shown} is private, or is not there ({words.rstrip('.')}).", f"Give git {how}: `git ls-remote {shown}` must answer by itself.")
+        return Invalid(
+            f"{shown} is private, or is not there ({words.rstrip('.')}).",
+            f"Give git {how}: `git ls-remote {shown}` must answer by itself.",
+        )
     return NotFound(f"{shown} is no repository that git can read ({words.rstrip('.')}).", "Look at how it is written.")
 
 
@@ -235,7 +246,7 @@ def _of_archive(place: str, path: Path | None, inside: str, version: str, cache:
     if path is not None:
         return _unpacked(path, inside, cache, uri)
     with tempfile.TemporaryDirectory(prefix="noria-") as folder:
-        return _unpacked(_downloaded(place, Path(folder)), inside, cache, uri)
+        return _unpacked(inputs.over_http(place, Path(folder)), inside, cache, uri)
 
 
 def _unpacked(packed: Path, inside: str, cache: Path, uri: str) -> Fetched:
@@ -244,26 +255,10 @@ def _unpacked(packed: Path, inside: str, cache: Path, uri: str) -> Fetched:
     if not folder.exists():
         with _beside(folder) as beside:
             archives.unpack(packed, beside)
-    whole = [each for each in folder.iterdir()]
+    whole = list(folder.iterdir())
     # What GitHub and its like pack has one folder around everything.
     root = whole[0] if not inside and len(whole) == 1 and whole[0].is_dir() else folder
     return Fetched(str(_below(root, inside, uri)), uri if "://" in uri else os.path.abspath(uri), is_copy=True)
-
-
-def _downloaded(url: str, folder: Path) -> Path:
-    """The file, under its own name, in a folder."""
-    target = folder / Path(urlsplit(url).path).name
-    try:
-        with urllib.request.urlopen(url, timeout=60) as answer, target.open("wb") as file:  # noqa: S310 (http or https)
-            shutil.copyfileobj(answer, file)
-    except urllib.error.HTTPError as error:
-        if error.code in (401, 403, 404):
-            raise Invalid(f"{url} is private, or is not there (HTTP {error.code}).", "Fetch it yourself, and give the file.") from None
-        raise Unavailable(f"{url} cannot be fetched (HTTP {error.code}).", "Try again later.") from None
-    except (urllib.error.URLError, OSError) as error:
-        why = getattr(error, "reason", error)
-        raise Unavailable(f"{url} cannot be reached ({why}).", "Look at the network from here, and at the name of its host.") from None
-    return target
 
 
 @contextmanager

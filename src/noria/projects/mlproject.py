@@ -104,7 +104,9 @@ def _yaml(text: str, file: Path) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
-        raise Invalid(f"{file}{where} is no YAML: {getattr(error, 'problem', None) or 'it cannot be read'}.", "Mend it there.") from None
+        raise Invalid(
+            f"{file}{where} is no YAML: {getattr(error, 'problem', None) or 'it cannot be read'}.", "Mend it there."
+        ) from None
 
 
 def _mapping(value: Any, where: str) -> Mapping[Any, Any]:

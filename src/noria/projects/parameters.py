@@ -68,10 +68,14 @@ def filled(entry: Entry, values: Mapping[str, object], here: Path, project: Path
             used[parameter.name] = _path(parameter.name, value, (here,) if is_given else (here, project), download, place)
             reads.append(used[parameter.name])
         elif parameter.type == "uri" and not urlsplit(value).scheme:
-            raise Invalid(f"Parameter {parameter.name} is {value!r}, which is no URI.", "Write one with its scheme, such as file:///data.")
+            raise Invalid(
+                f"Parameter {parameter.name} is {value!r}, which is no URI.", "Write one with its scheme, such as file:///data."
+            )
     more = {name: str(value) for name, value in values.items() if name not in entry.parameters}
     words = [_formatted(entry, used), *(f"--{shlex.quote(name)} {shlex.quote(value)}" for name, value in more.items())]
-    logged = {name: shlex.quote(value) for name, value in plain.items()} | {shlex.quote(n): shlex.quote(v) for n, v in more.items()}
+    logged = {name: shlex.quote(value) for name, value in plain.items()} | {
+        shlex.quote(n): shlex.quote(v) for n, v in more.items()
+    }
     return Filled(" ".join(words), logged, {**plain, **more}, reads)
 
 
@@ -89,10 +93,14 @@ def _complete(entry: Entry, values: Mapping[str, object]) -> None:
 def _check(parameter: Parameter, value: str) -> None:
     """Raise Invalid if a text is no number where one is asked for. Other types, and defaults, are the project's own."""
     if parameter.type in _NUMBERS and _float(value) is None:
-        raise Invalid(f"Parameter {parameter.name} is {value!r}, which is no number.", f"Write one, such as -P {parameter.name}=0.1.")
+        raise Invalid(
+            f"Parameter {parameter.name} is {value!r}, which is no number.", f"Write one, such as -P {parameter.name}=0.1."
+        )
     number = _float(value) if parameter.type in _WHOLE else 0.0
     if number is None or not math.isfinite(number) or number != int(number):
-        raise Invalid(f"Parameter {parameter.name} is {value!r}, which is no whole number.", f"Write one, such as -P {parameter.name}=3.")
+        raise Invalid(
+            f"Parameter {parameter.name} is {value!r}, which is no whole number.", f"Write one, such as -P {parameter.name}=3."
+        )
 
 
 def _float(value: str) -> float | None:
@@ -111,7 +119,9 @@ def _path(name: str, value: str, relative_to: Sequence[Path], download: Download
     for folder in relative_to:
         if (folder / path).exists():
             return os.path.abspath(folder / path)
-    raise Invalid(f"Parameter {name} is {value!r}, and there is no such file or folder.", "Give its path from here, or a URI to download.")
+    raise Invalid(
+        f"Parameter {name} is {value!r}, and there is no such file or folder.", "Give its path from here, or a URI to download."
+    )
 
 
 def _formatted(entry: Entry, used: Mapping[str, str]) -> str:
@@ -122,4 +132,15 @@ def _formatted(entry: Entry, used: Mapping[str, str]) -> str:
         raise Invalid(f"The command of the entry point {entry.name} has {{{names[0]}}}, which is no parameter of it.",
                       "Add it to the parameters in MLproject; braces of the command's own are written twice.") from None  # fmt: skip
     except (ValueError, AttributeError) as error:
-        raise Invalid(f"The command of the entry point {entry.name} cannot be filled in: {error}.", "Braces of its own are written twice.") from None
+        raise Invalid(
+            f"The command of the entry point {entry.name} cannot be filled in: {error}.", "Braces of its own are written twice."
+        ) from None
+
+
+def plain_words(command: str) -> list[str]:
+    """The words of a command that has nothing for a shell to do but to divide them; [] of any other."""
+    try:
+        words = list(shlex.shlex(command, posix=True, punctuation_chars=True))
+    except ValueError:
+        return []
+    return [] if not words or set(command) & set("|&;<>()$`*?[]{}~=#\n!") - set("=") or "=" in words[0] else shlex.split(command)
