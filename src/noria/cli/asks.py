@@ -59,6 +59,13 @@ def _asked(command: Sequence[str], on: str | None, flags: Mapping[str, Any], arr
     return Asked(JobSpec(list(command), **{"cwd": os.getcwd(), "at_once": at_once, **fields}), members)
 
 
+def resources(on: str | None, flags: Mapping[str, Any]) -> JobSpec:
+    """Where a job goes and what it asks for, without anything that it runs. Raises Invalid as `asked` does."""
+    where = clusters.chosen(on)
+    fields = _fields({**_usual(where), **flags}, where, keeps_code=False)
+    return JobSpec([], **fields)
+
+
 def _of_script(command: Sequence[str], text: str, owner: str, where: Cluster, flags: Mapping[str, Any], array: str) -> Asked:
     """A script goes to its own scheduler with its directives as they are, and to another one with what they mean."""
     fields, script, options = _fields(flags, where), scripts.SCRIPTS.get(owner), scripts.read(text, owner)
@@ -109,13 +116,13 @@ def _usual(where: Cluster) -> dict[str, Any]:
     return {name: str(value) if name in _READ or name == "gpus" else value for name, value in asked.items()}
 
 
-def _fields(flags: Mapping[str, Any], where: Cluster) -> dict[str, Any]:
-    """The flags, and where they lead, as fields of a JobSpec."""
+def _fields(flags: Mapping[str, Any], where: Cluster, *, keeps_code: bool = True) -> dict[str, Any]:
+    """The flags, and where they lead, as fields of a JobSpec. keeps_code: whether it is this folder's code that is run."""
     profile = where.profile
     fields = {name: _READ[name](value) if name in _READ else value for name, value in flags.items() if name not in _OTHERWISE}
     if "stage" in flags:
         fields["stage"] = _stage(flags["stage"], here=not where.is_elsewhere)
-    if flags.get("freeze") or where.is_elsewhere:
+    if keeps_code and (flags.get("freeze") or where.is_elsewhere):
         fields["code"] = code.freeze(Path.cwd(), config.load().folder / "code")
     if "gpus" in flags:
         fields["gpus"], fields["gpu_type"] = units.gpus(flags["gpus"], profile.gpus)

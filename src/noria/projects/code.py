@@ -69,7 +69,7 @@ def _repository(folder: Path) -> Tree | None:
         return process.run(["git", "-C", str(folder), *words])
 
     root = git("rev-parse", "--show-toplevel")
-    if root.code:
+    if root.code or git("check-ignore", "-q", ".").code == 0:  # What lies in a repository that ignores it is none of its files.
         return None
     top = root.out.rstrip("\n")
     # By one call: names of what is tracked, and of what is neither tracked nor ignored. Submodules are repositories of their own.

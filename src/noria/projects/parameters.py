@@ -22,6 +22,7 @@ from noria.projects.mlproject import Entry, Parameter
 _NUMBERS = {"float", "double", "number"}
 _WHOLE = {"int", "integer", "long"}
 _LOCAL = ("", "file")
+_SHELL = set("|&;<>()$`*?[]{}~#!\n\\")
 
 Download = Callable[[str, int], str]
 """Fetches what a URI leads to, for the parameter at this place, and says where it is."""
@@ -140,7 +141,7 @@ def _formatted(entry: Entry, used: Mapping[str, str]) -> str:
 def plain_words(command: str) -> list[str]:
     """The words of a command that has nothing for a shell to do but to divide them; [] of any other."""
     try:
-        words = list(shlex.shlex(command, posix=True, punctuation_chars=True))
+        words = [] if set(command) & _SHELL else shlex.split(command)
     except ValueError:
         return []
-    return [] if not words or set(command) & set("|&;<>()$`*?[]{}~=#\n!") - set("=") or "=" in words[0] else shlex.split(command)
+    return words if words and "=" not in words[0] else []

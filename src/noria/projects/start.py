@@ -30,6 +30,9 @@ _MANAGERS = {"conda": "conda", "docker": "docker", "image": "docker"}
 ENVIRONMENT = "NORIA_PROJECT_ENVIRONMENT"
 """In a job: the digest of the file that its environment was built from, by which MLflow's own steps know that they have it."""
 
+NO_CACHE = "NORIA_NO_CACHE"
+"""In a job: its steps are not to be taken over either."""
+
 
 class Request(Struct, frozen=True):
     """What is to be run. parameters: values by name; texts are taken as they are. resources: where it runs and what it asks for; its
@@ -100,7 +103,8 @@ def start(connection: Server, request: Request, report: Report = lambda line: No
     ready = prepared(connection, request, report)
     if request.cache and (done := steps.finished(connection, ready.spec.experiment, ready.digest)):
         return Started(done, cached=True, command=ready.command, environment=ready.environment, built=ready.built)
-    spec = ready.spec
+    number = _experiment(connection, ready.spec.experiment)
+    spec = replace(ready.spec, env={**ready.spec.env, "MLFLOW_EXPERIMENT_ID": number})
     if spec.agent and spec.code is not None:
         packed = Path(spec.code.file)
         connection.upload(code.ROOT, packed.name, packed)
@@ -206,8 +210,8 @@ def _experiment(connection: Server, name: str) -> str:
         return connection.call(experiments.CREATE, experiments.Create(name)).experiment_id
 
 
-def _described(need: built.Need | None) -> str:
-    return hashlib.sha256(Path(need.file).read_bytes()).hexdigest()[:32] if need and need.file else ""
+def _described(need: built.Need) -> str:
+    return hashlib.sha256(Path(need.file).read_bytes()).hexdigest()[:32] if need.file else ""
 
 
 def _tags(request: Request, found: Fetched, spec: JobSpec) -> dict[str, str]:

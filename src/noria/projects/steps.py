@@ -11,7 +11,7 @@ import msgspec
 from noria import config
 from noria.client import content
 from noria.client.http import Server
-from noria.errors import NoriaError, NotFound
+from noria.errors import Invalid, NoriaError, NotFound
 from noria.projects import code
 from noria.projects.mlproject import Entry
 from noria.projects.parameters import Filled
@@ -24,11 +24,15 @@ TAG = "noria.step"
 
 def digest(folder: Path, entry: Entry, filled: Filled, environment: str) -> str:
     """Of the project's code as it is now, the entry point with its parameters, the environment, and the content of what parameters of type
-    path name: the same for the same step, whoever runs it, wherever."""
+    path name: the same for the same step, whoever runs it, wherever. "" if there is too much code to say so."""
+    try:
+        made_of = code.digest_of(folder)
+    except Invalid:
+        return ""
     data = [_content(path) for path in filled.reads]
     values = sorted((name, "" if entry.parameters.get(name) and entry.parameters[name].type == "path" else value)
                     for name, value in filled.values.items())  # fmt: skip
-    made_from = (code.digest_of(folder), entry.name, entry.command, values, environment, data)
+    made_from = (made_of, entry.name, entry.command, values, environment, data)
     return hashlib.blake2b(msgspec.msgpack.encode(made_from), digest_size=16).hexdigest()
 
 
@@ -50,6 +54,8 @@ def active(environment: Environment) -> str:
 
 def finished(connection: Server, experiment: str, step: str) -> str:
     """The last run of this step in its experiment that finished, or ""."""
+    if not step:
+        return ""
     try:
         number = connection.call(experiments.GET_BY_NAME, experiments.GetByName(experiment)).experiment.experiment_id
     except NotFound:
