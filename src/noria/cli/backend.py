@@ -10,7 +10,7 @@ from mlflow.exceptions import ExecutionException
 from mlflow.projects.backend.abstract_backend import AbstractBackend
 from mlflow.projects.submitted_run import SubmittedRun
 
-from noria.cli.asks import resources
+from noria.cli.asks import resources, told
 from noria.cli.commands.submit import reach
 from noria.cli.commands.wait import wait
 from noria.cli.local import connect
@@ -88,14 +88,8 @@ def _server(tracking_uri: str) -> Server:
 
 
 def _resources(settings: Mapping[str, Any]) -> Any:
-    asks = {
-        name.replace("-", "_"): value
-        for name, value in settings.items()
-        if name not in _OWN | _MLFLOW and not name.startswith("_")
-    }
-    spec = resources(
-        settings.get("on"), {name: value if isinstance(value, bool | int | list) else str(value) for name, value in asks.items()}
-    )
+    asks = {name: value for name, value in settings.items() if name not in _OWN | _MLFLOW and not name.startswith("_")}
+    spec = resources(settings.get("on"), told(asks))
     clusters.must_reach(spec)
     if spec.agent:
         reach(spec.agent)

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from noria.cli.asks import resources
+from noria.cli.asks import resources, told
 from noria.cli.commands.submit import reach
 from noria.cli.commands.wait import wait as wait_for
 from noria.cli.local import connect
@@ -84,7 +84,7 @@ def _within(asked: start.Request) -> Ran:
 def _as_job(server: Server, asked: start.Request, on: str, asks: Mapping[str, Any], wait: bool) -> Ran:
     from msgspec.structs import replace
 
-    spec = resources(on or None, {name: value if isinstance(value, bool | int) else str(value) for name, value in asks.items()})
+    spec = resources(on or None, told(asks))
     clusters.must_reach(spec)
     if spec.agent:
         reach(spec.agent)

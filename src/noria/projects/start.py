@@ -25,8 +25,8 @@ from noria.wire import experiments, jobs
 
 Report = Callable[[str], None]
 """Told in a line what is being done, where that takes long."""
-_MANAGERS = {"conda": "conda", "docker": "docker", "image": "docker"}
-"""What MLflow calls the kinds of environments; all others are virtual ones."""
+_MANAGERS = {"image": "docker"}
+"""What MLflow calls otherwise than we do."""
 ENVIRONMENT = "NORIA_PROJECT_ENVIRONMENT"
 """In a job: the digest of the file that describes its environment, by which steps that MLflow starts know that they have it."""
 
@@ -138,11 +138,8 @@ def prepared(connection: Server, request: Request, report: Report = lambda line:
     spec = replace(spec, command=["bash", "-c", filled.command], env=env, experiment=request.experiment or spec.experiment,
                    name=request.run_name or spec.name)  # fmt: skip
     digest = steps.digest(folder, entry, filled, had.digest if had else steps.active(spec.environment))
-    tags = (
-        tags_of(request, found)
-        | {"mlflow.project.backend": spec.place}
-        | ({"mlflow.project.env": _MANAGERS.get(had.kind, "virtualenv")} if had else {})
-    )
+    tags = tags_of(request, found) | {"mlflow.project.backend": spec.place}
+    tags |= {"mlflow.project.env": _MANAGERS.get(had.manager, had.manager)} if had else {}
     tags |= {steps.TAG: digest} if digest else {}
     return Ready(spec, {**tags, **request.tags}, filled.logged, digest, filled.command,
                  had.folder if had else "", had.seconds if had and not had.cached else 0.0)  # fmt: skip
@@ -156,7 +153,7 @@ def _surrounded(request: Request, project: Project, report: Report) -> tuple[Job
     if spec.agent:
         raise Invalid(f"{spec.place} is elsewhere, and what is built here is not seen there.",
                       "Say --env-manager local to take what logging in there sets, or --image.")  # fmt: skip
-    had = built.build(need, config.load().folder / "environments", report)
+    had = built.build(need, config.load().environments_folder, report)
     return _within(_as_here(spec), had), need, had
 
 
@@ -170,11 +167,10 @@ def _as_here(spec: JobSpec) -> JobSpec:
 
 def _within(spec: JobSpec, had: built.Built) -> JobSpec:
     """With an environment in front of what is active here."""
-    if not had.python:
-        return replace(spec, environment=Environment(modules=spec.environment.modules, image=had.folder))
-    is_conda = had.kind == "conda" and (Path(had.folder) / "conda-meta").is_dir()
-    place = Environment("" if is_conda else had.folder, had.folder if is_conda else "", spec.environment.modules)
-    path = os.pathsep.join(filter(None, [str(Path(had.python).parent), spec.env.get("PATH", os.defpath)]))
+    place = replace(built.environment(had), modules=spec.environment.modules)
+    if place.image:
+        return replace(spec, environment=place, env={name: value for name, value in spec.env.items() if name != "PYTHONPATH"})
+    path = os.pathsep.join([str(Path(had.python).parent), spec.env.get("PATH", os.defpath)])
     return replace(spec, environment=place, env={**spec.env, "PATH": path})
 
 

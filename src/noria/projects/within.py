@@ -53,9 +53,7 @@ def run(server: Server | None, request: Request, env: Mapping[str, str] = os.env
     filled = parameters.filled(entry, request.parameters, Path.cwd(), folder, download)
     need = built.needed(folder) if request.env_manager == "auto" else None
     had = (
-        built.build(need, config.load().folder / "environments", report)
-        if need and described(need) != env.get(ENVIRONMENT)
-        else None
+        built.build(need, config.load().environments_folder, report) if need and described(need) != env.get(ENVIRONMENT) else None
     )
     digest = steps.digest(folder, entry, filled, had.digest if had else steps.active(active(env)))
     experiment = request.experiment or env.get("MLFLOW_EXPERIMENT_NAME", "Default")
@@ -92,7 +90,11 @@ def _at_server(
     asked = runs.Create(experiment_id(server, experiment), process.whoami(), name, now(), [Tag(*pair) for pair in tags.items()])
     made = server.call(runs.CREATE, asked).run.info.run_id
     server.call(runs.LOG_BATCH, runs.LogBatch(made, params=[Param(*pair) for pair in params.items()]))
-    return made, lambda status: server.call(runs.UPDATE, runs.Update(made, status=status, end_time=now())) and None
+
+    def end(status: RunStatus) -> None:
+        server.call(runs.UPDATE, runs.Update(made, status=status, end_time=now()))
+
+    return made, end
 
 
 def _in_spool(
