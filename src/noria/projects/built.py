@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from noria.errors import Invalid
+from noria.errors import Invalid, Unavailable
 from noria.projects import caches, claims, pythons, sources
 from noria.projects.build import IMAGE, KINDS, ORDER, Builder, Line, Need, Python, Recipe, Work
 from noria.projects.caches import Record
@@ -200,22 +200,20 @@ def _make(
     try:
         with tools.scratch() as scratch:
             builder.make(Work(need, recipe, into, scratch, place, find, tools.run, report))
-        manager = builder.manager(into)
-        size = caches.open_up(place, into)
+        interpreter, manager = builder.interpreter(into), builder.manager(into)
+        record = Record(digest, need.kind, manager, into.name, interpreter, tools.version(interpreter), need.file or need.image,
+                        caches.whose(), int(time.time() * 1000), time.monotonic() - began, caches.open_up(place, into),
+                        caches.count(into), "; ".join(notes))  # fmt: skip
+        if not claim.stands():  # This process was stopped for so long that another has followed it.
+            raise Unavailable(
+                f"The environment of {need.file or need.image} is being built by another process.", "Ask for it again."
+            )
+        caches.publish(place, record)
     except BaseException:
         caches.remove(place, into)
         raise
-    interpreter = builder.interpreter(into)
-    if not claim.stands():  # This process was stopped for so long that another has followed it.
-        caches.remove(place, into)
-        raise Invalid(
-            f"The environment of {need.file or need.image} was built by another process meanwhile.", "Ask for it again."
-        )
     for note in notes:
         report(note)
-    record = Record(digest, need.kind, manager, into.name, interpreter, tools.version(interpreter), need.file or need.image, caches.whose(),
-                    int(time.time() * 1000), time.monotonic() - began, size, caches.count(into), "; ".join(notes))  # fmt: skip
-    caches.publish(place, record)
     tools.done()
     return record
 

@@ -54,6 +54,7 @@ def own(cache: Path) -> Path:
     Whoever can write there can plant programs that others will run. So whoever may is to be trusted: raises Invalid if that is more
     than its owner, who is this user, root, or one of a group of this user's that may write there.
     """
+    cache = cache.absolute()
     try:
         if not cache.is_dir():
             cache.mkdir(parents=True, exist_ok=True)
@@ -214,6 +215,8 @@ def named(place: Path, name: str) -> Kept:
 def remove(place: Path, path: Path, digest: str = "") -> str:
     """Remove a folder, its record first so that nobody finds half of it; why it could not be, else empty."""
     try:
+        if digest and path.is_dir() and not os.access(path, os.W_OK):
+            return f"{path} is another user's"
         if digest:
             (place / f"{digest}.json").unlink(missing_ok=True)
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
