@@ -197,6 +197,7 @@ def _make(
     began, digest = time.monotonic(), claim.path.name.split(".")[0]
     into, notes, chosen = place / claim.path.stem, list[str](), list[Python]()
     find = partial(_python, need, recipe, minor, place, chosen, notes)
+    caches.remove(place, into)  # What somebody left who had this number before numbers were forgotten.
     try:
         with tools.scratch() as scratch:
             builder.make(Work(need, recipe, into, scratch, place, find, tools.run, report))
@@ -230,7 +231,7 @@ def _python(need: Need, recipe: Recipe, minor: str, place: Path, chosen: list[Py
         chosen.append(found)
         if not SpecifierSet(recipe.python).contains(found.version):
             notes.append(f"Python {found.version} is taken for {_worded(recipe.python)}, which is not here")
-        if caches.is_shared(place) and not pythons.reachable(found.path):
+        if caches.is_a_groups(place) and not pythons.reachable(found.path):
             notes.append(f"only you can start {found.path}, so other users cannot use this environment")
     return chosen[0]
 

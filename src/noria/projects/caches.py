@@ -96,8 +96,12 @@ def is_shared(place: Path) -> bool:
     """Whether other users are to use what is there: a group writes to it, or everybody may reach it."""
     from noria.projects.pythons import reachable
 
-    mode = place.stat().st_mode
-    return bool(mode & 0o020) or bool(mode & 0o004 and reachable(str(place)))
+    return is_a_groups(place) or bool(place.stat().st_mode & 0o004 and reachable(str(place)))
+
+
+def is_a_groups(place: Path) -> bool:
+    """Whether several users build there."""
+    return bool(place.stat().st_mode & 0o020)
 
 
 def umask(place: Path) -> int:
@@ -210,6 +214,15 @@ def named(place: Path, name: str) -> Kept:
     if len(found) > 1:
         raise Invalid(f"{name} is the beginning of {len(found)} environments.", "Write more of it.")
     return found[0]
+
+
+def forgotten(place: Path, before: float) -> Iterator[Path]:
+    """Claims that have ended, of what is not kept, and logs: those that are older than a time in seconds since 1970."""
+    digests = {each.record.digest for each in kept(place)}
+    for path in (*place.glob("*.claim"), *(place / "logs").glob("*.log")):
+        is_void = path.suffix == ".log" or isinstance(claims.read(path), claims.Ended)
+        if is_void and path.name.partition(".")[0] not in digests and path.stat().st_mtime <= before:
+            yield path
 
 
 def remove(place: Path, path: Path, digest: str = "") -> str:
