@@ -138,6 +138,7 @@ def _next(folder: Path, stem: str, number: int) -> Claim | None:
     except FileExistsError:
         return None
     with open(descriptor, "wb") as file:
+        os.fchmod(descriptor, 0o644)  # Whatever the umask: others are to see for whom they wait.
         file.write(msgspec.json.encode(holder))
     claim = Claim(path, number)
     if not claim.stands():

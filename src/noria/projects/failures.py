@@ -17,7 +17,7 @@ _SIGNS: list[tuple[str, type[NoriaError], str, str]] = [
      Invalid, "the index or repository does not let you in", "Log in there first; for pip's indexes ~/.netrc holds passwords."),
     (r"requires a different Python|Requires-Python|does not satisfy Python|the requested Python version|not compatible with .*Python",
      Invalid, "a package is not for this version of Python", "Name another version of Python, or of that package."),
-    (r"No matching distribution|was not found in the package registry|there (?:is|are) no versions? of|PackagesNotFoundError"
+    (r"No matching distribution|was not found in the (?:package registry|provided)|there (?:is|are) no versions? of|PackagesNotFoundError"
      r"|nothing provides|does not exist \(perhaps", Invalid, "there is no such package or version", "Mend its name or version."),
     (r"ResolutionImpossible|conflicting dependencies|are incompatible|No solution found|LibMambaUnsatisfiableError|UnsatisfiableError",
      Invalid, "what is asked for does not go together", "Loosen one of the versions."),
@@ -49,7 +49,12 @@ def last_words(text: str) -> str:
         causes = [line.strip().removeprefix("cause: ") for line in lines[own + 1 :] if line.startswith("  cause: ")]
         head = lines[own].removeprefix("error: ").rstrip(" .")
         return _short(causes[-1] if causes and head.startswith("No solution found") else ": ".join([head, *causes[-1:]]))
-    errors = [line for line in lines if re.match(r"(?:\w*Error|ERROR|critical|fatal)\b:?\s", line)]
+    # pip's last error but one says which versions, and its last where to read about such things.
+    errors = [
+        line
+        for line in lines
+        if "ResolutionImpossible" not in line and re.match(r"(?:\w*Error|ERROR|critical|fatal)\b:?\s", line)
+    ]
     return _short((errors or lines[-1:] or [""])[-1])
 
 
