@@ -485,3 +485,12 @@ def test_what_a_stranger_planted_is_not_used(two: Two) -> None:
     refused = two.start("nobody", project / "requirements.txt", his, 65534)
     assert f"{his} is of another user, who could put programs there that you would run." in refused.communicate(timeout=60)[1]
     assert refused.returncode == 1
+    roots = two.folder / "roots"
+    roots.mkdir()
+    roots.chmod(0o755)
+    refused = two.start("nobody", project / "requirements.txt", roots, 65534)
+    assert f"requirements.txt cannot be kept in {roots} (Permission denied)." in refused.communicate(timeout=60)[1]
+    made = make(project, roots)
+    if pythons.reachable(made.python):
+        found = two.start("nobody", project / "requirements.txt", roots, 65534)
+        assert msgspec.json.decode(found.communicate(timeout=60)[0], type=Built).folder == made.folder, "root is believed"

@@ -101,6 +101,15 @@ def test_another_index_is_another_environment_and_its_password_is_none(tmp_path:
     assert len(found) == 1 and plain not in found
 
 
+def test_a_folder_of_wheels_counts_by_what_lies_in_it(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("--no-index\n-f .\nx\n")
+    found = []
+    for name in ("x-1-py3-none-any.whl", "notes.txt", "x-2-py3-none-any.whl"):
+        (tmp_path / name).touch()
+        found.append(digest(tmp_path, "requirements.txt"))
+    assert found[0] == found[1] != found[2]
+
+
 @pytest.mark.parametrize(("packages", "plain"), [
     (["python=3.10", "pip"], ("==3.10.*", ["pip"])),
     (["python=3.10.4", "pip<=23.2", "setuptools=65"], ("==3.10.4.*", ["pip<=23.2", "setuptools==65.*"])),

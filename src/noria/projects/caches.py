@@ -92,13 +92,6 @@ def _trusted(folder: Path) -> None:
             raise Invalid(f"Everybody can write to {parent}, and so put another {folder.name} there.", f"chmod o-w {parent}")
 
 
-def is_shared(place: Path) -> bool:
-    """Whether other users are to use what is there: a group writes to it, or everybody may reach it."""
-    from noria.projects.pythons import reachable
-
-    return is_a_groups(place) or bool(place.stat().st_mode & 0o004 and reachable(str(place)))
-
-
 def is_a_groups(place: Path) -> bool:
     """Whether several users build there."""
     return bool(place.stat().st_mode & 0o020)

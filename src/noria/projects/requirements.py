@@ -25,7 +25,7 @@ _VALUED = ("-i", "--index-url", "--pypi-url", "--extra-index-url", "-f", "--find
            "--trusted-host", "--use-feature")  # fmt: skip
 _FLAGS = ("--no-index", "--pre", "--prefer-binary", "--require-hashes")
 _OF_A_LINE = re.compile(r"\s--(?:hash|config-settings?|global-option)[= ].*$")
-_ARCHIVES = (".whl", ".zip", ".tar.gz", ".tar.bz2", ".tgz")
+ARCHIVES = (".whl", ".zip", ".tar.gz", ".tar.bz2", ".tgz")
 
 
 class Wanted(Struct):
@@ -116,7 +116,7 @@ class _Reader:
         name, place = (f"{named[1].strip()} @ file://", named[2]) if named else ("", bare)
         extras = re.search(r"\[[^\]]*\]$", place)
         place = place[: extras.start()] if extras else place
-        is_path = place.startswith((".", "/", "file:")) or (not named and place.endswith(_ARCHIVES) and "://" not in place)
+        is_path = place.startswith((".", "/", "file:")) or (not named and place.endswith(ARCHIVES) and "://" not in place)
         if not is_path and (named or os.sep not in place or "://" in place):
             return None
         paths = [_path(place, folder) for folder in (self.folder, beside)]

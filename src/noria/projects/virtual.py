@@ -114,7 +114,7 @@ def written(work: Work, number: int, layer: Sequence[Line]) -> list[str]:
     for option, each in lines.items():
         if each:
             file = work.scratch / f"layer-{number}{option}.txt"
-            file.write_text("".join(f"{line.text.format(_copied(work, line))}\n" for line in each))
+            file.write_text("".join(f"{line.text.format(_copied(work, line))}\n" for line in each), "utf-8")
             words += [option, str(file)]
     return words
 
