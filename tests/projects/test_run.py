@@ -55,7 +55,7 @@ def facts(client: MlflowClient, run: Any) -> dict[str, Any]:
         if "system/" not in key
     }
     return {
-        "status": run.info.status, "params": run.data.params, "metrics": history, "artifacts": sorted(files()),
+        "status": run.info.status, "params": run.data.params, "metrics": history, "artifacts": [name for name in sorted(files()) if not name.startswith("noria/")],
         "tags": {key: run.data.tags.get(key) for key in TAGS},
     }  # fmt: skip
 
