@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, NullPool, create_engine, event, exc, inspect, make_url
+from sqlalchemy import Connection, Engine, NullPool, Select, create_engine, event, exc, inspect, make_url
 
 from noria import mounts
 from noria.errors import Invalid, Unavailable, WrongVersion
@@ -23,6 +23,7 @@ _TROUBLE = (exc.OperationalError, exc.InternalError, exc.InterfaceError)
 _UNSYNCED = {"SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC"}
 # Our queries are short: to compile them, or to start processes for them, takes longer than they do.
 _SHORT = ("-c jit=off", "-c max_parallel_workers_per_gather=0")
+_SEARCHING = "SELECT set_config('statement_timeout', ?, true), set_config('plan_cache_mode', 'force_custom_plan', true)"
 _RETRY = {"40001", "40P01"}
 """serialization_failure and deadlock_detected: to be tried again."""
 
@@ -178,6 +179,18 @@ Asked = tuple[str, Sequence[object]]
 """A statement, and its values."""
 
 
+def written(conn: Connection, query: Select[Any]) -> Asked:
+    """A query as text of ours: to build and compile one takes longer than many a database to answer it."""
+    compiled: Any = query.compile(dialect=_positional(conn.dialect.name), compile_kwargs={"render_postcompile": True})
+    return str(compiled), [compiled.params[name] for name in compiled.positiontup]
+
+
+@cache
+def _positional(name: str) -> Any:
+    made: Any = make_url(f"{name}://").get_dialect()
+    return made(paramstyle="qmark")
+
+
 def run_all(conn: Connection, *asked: Asked) -> list[Any]:
     """The same of several statements of which none needs what another answers: PostgreSQL is told all of them at once."""
     with _known(conn, asked[0][0]) as raw:
@@ -320,10 +333,13 @@ def again(error: Exception) -> bool:
 
 @contextmanager
 def in_time(conn: Connection, seconds: float) -> Iterator[None]:
-    """What is asked of the database inside is given up after so many seconds: a search can be made to take for ever."""
+    """What is asked of the database inside is given up after so many seconds: a search can be made to take for ever.
+
+    PostgreSQL plans each search for its own values: a plan for any values takes a common one for a rare one, and twice as long.
+    """
     done = threading.Event()
     if shared(conn.engine):
-        conn.exec_driver_sql(f"SET LOCAL statement_timeout = {int(seconds * 1000)}")
+        run(conn, _SEARCHING, (str(int(seconds * 1000)),))
     else:
         threading.Thread(target=_watch, args=(conn.connection.driver_connection, done, seconds), daemon=True).start()
     try:
