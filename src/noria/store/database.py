@@ -14,7 +14,8 @@ from sqlalchemy import Connection, Engine, NullPool, Select, create_engine, even
 
 from noria import mounts
 from noria.errors import Invalid, Unavailable, WrongVersion
-from noria.store import run_versions
+from noria.store import arrays, run_versions
+from noria.store.arrays import array
 from noria.store.schema import HEAD, metadata
 
 # Of PostgreSQL's advisory locks, those of ours; the names say what one holds while it has them.
@@ -112,7 +113,9 @@ def _postgresql(url: str, *, power: bool) -> Engine:
                       "Write postgresql://user:password@host/name, or leave --db out for SQLite.")  # fmt: skip
     commit = [] if power else ["-c synchronous_commit=off"]
     options = {"options": " ".join([*commit, *_SHORT, "-c timezone=UTC"]), "connect_timeout": 10, "cursor_factory": _binary()}
-    return create_engine(parsed.set(drivername="postgresql+psycopg"), poolclass=NullPool, connect_args=options)
+    engine = create_engine(parsed.set(drivername="postgresql+psycopg"), poolclass=NullPool, connect_args=options)
+    event.listen(engine, "connect", lambda connection, _: arrays.teach(connection))
+    return engine
 
 
 def _binary() -> type[Any]:
@@ -247,9 +250,8 @@ def hold(conn: Connection, *, changes: bool) -> None:
     """Taken by each group of writes until its commit: rows of the hot log are not looked for while they are being written, and
     what is more than such rows is changed by one process at a time."""
     if shared(conn.engine):
-        conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock_shared({_APPENDING})")
-        if changes:
-            hold_changes(conn)
+        also = f", pg_advisory_xact_lock({_CHANGING})" if changes else ""
+        run(conn, f"SELECT pg_advisory_xact_lock_shared({_APPENDING}){also}")
 
 
 def hold_appends(conn: Connection) -> None:
@@ -285,7 +287,8 @@ def append(conn: Connection, batches: Sequence[tuple[str, str, bytes]]) -> int:
         kinds: Any = conn.dialect.loaded_dbapi
         try:
             raw.autocommit = True
-            done = raw.execute(_APPEND, tuple(map(list, zip(*batches, strict=True))), binary=True)
+            columns = zip(("TEXT", "TEXT", "BYTEA"), zip(*batches, strict=True), strict=True)
+            done = raw.execute(_APPEND, [array(kind, column) for kind, column in columns])
             raw.autocommit = False
         except kinds.Error as error:
             if raw.closed:

@@ -78,8 +78,12 @@ def row(conn: Connection, name: str, *, lock: bool = False) -> ModelRow:
     limits.model_name(name)
     found = database.run(conn, _locking(conn, _MODEL_ROW, "") if lock else _MODEL_ROW, (name,)).fetchone()
     if found is None:
-        raise NotFound(f"Registered Model with name={name[:256]} not found", _MODELS)
+        raise no_model(name)
     return ModelRow(*found)
+
+
+def no_model(name: str) -> NotFound:
+    return NotFound(f"Registered Model with name={name[:256]} not found", _MODELS)
 
 
 def _locking(conn: Connection, query: str, of: str) -> str:
@@ -145,16 +149,25 @@ def versions() -> Any:
 
 def version_row(conn: Connection, name: str, version: str, *, lock: bool = False) -> VersionRow:
     """lock: the model's row, as `row` does."""
-    limits.model_name(name)
-    if not re.fullmatch(r"\d{1,18}", version):
-        raise Invalid(f"Parameter 'version' must be an integer, got '{version[:40]}'.")
+    check_version(name, version)
     query = _locking(conn, _VERSION_ROW, "OF model") if lock else _VERSION_ROW
     found = database.run(conn, query, (name, int(version))).fetchone()
     if found is None:
-        known = conn.execute(select(_model.c.id).where(_model.c.name == name)).first() is not None
-        cure = f"`noria models show {name}` lists its versions." if known else _MODELS
-        raise NotFound(f"Model Version (name={name}, version={version}) not found", cure)
+        raise no_version(conn, name, version)
     return VersionRow(*found)
+
+
+def check_version(name: str, version: str) -> None:
+    """Raises Invalid for what is no name of a model, or no number of a version."""
+    limits.model_name(name)
+    if not re.fullmatch(r"\d{1,18}", version):
+        raise Invalid(f"Parameter 'version' must be an integer, got '{version[:40]}'.")
+
+
+def no_version(conn: Connection, name: str, version: str) -> NotFound:
+    known = conn.execute(select(_model.c.id).where(_model.c.name == name)).first() is not None
+    cure = f"`noria models show {name}` lists its versions." if known else _MODELS
+    return NotFound(f"Model Version (name={name}, version={version}) not found", cure)
 
 
 def load_versions(conn: Connection, found: Sequence[Any]) -> list[ModelVersion]:

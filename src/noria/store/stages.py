@@ -12,7 +12,7 @@ from msgspec import UNSET
 from sqlalchemy import Connection, func, select, update
 
 from noria.errors import Conflict, Invalid, NotFound
-from noria.store import changes, database, registry
+from noria.store import at_once, changes, database, registry
 from noria.store.experiments import now
 from noria.store.registry import VersionRow
 from noria.store.schema import model_version, registry_change
@@ -43,7 +43,10 @@ _DEEP = 10_000
 
 
 def transition(conn: Connection, request: wire.Transition, user: str = "") -> wire.Version:
-    found, stage, time = registry.version_row(conn, request.name, request.version, lock=True), stage_of(request.stage), now()
+    stage, time = stage_of(request.stage), now()
+    if database.shared(conn.engine) and not request.archive_existing_versions:
+        return wire.Version(at_once.move(conn, request.name, request.version, stage, time, user)[0])
+    found = registry.version_row(conn, request.name, request.version, lock=True)
     if request.archive_existing_versions:
         if stage not in _ACTIVE:
             raise Invalid(
