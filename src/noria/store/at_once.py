@@ -33,8 +33,7 @@ SELECT id, model, version, EXISTS (SELECT 1 FROM webhook WHERE status = 'ACTIVE'
 """  # noqa: S608
 _MOVE = f"""
 WITH found AS (
-    SELECT {", ".join(f"version.{name}" for name in VersionRow._fields[:-1])}, model.name
-    FROM model_version AS version JOIN registered_model AS model ON version.model = model.id
+    SELECT {registry.COLUMNS}, model.name FROM model_version AS version JOIN registered_model AS model ON version.model = model.id
     WHERE model.name = ? AND version.version = ?
 ), moved AS (
     UPDATE model_version SET stage = ?, last_update_time = ? FROM found WHERE model_version.id = found.id

@@ -25,6 +25,8 @@ _UNSYNCED = {"SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC"}
 # Our queries are short: to compile them, or to start processes for them, takes longer than they do.
 _SHORT = ("-c jit=off", "-c max_parallel_workers_per_gather=0")
 _SEARCHING = "SELECT set_config('statement_timeout', ?, true), set_config('plan_cache_mode', 'force_custom_plan', true)"
+_LONGEST = 20.0
+"""Seconds that a search may take."""
 _RETRY = {"40001", "40P01"}
 """serialization_failure and deadlock_detected: to be tried again."""
 
@@ -335,22 +337,24 @@ def again(error: Exception) -> bool:
 
 
 @contextmanager
-def in_time(conn: Connection, seconds: float) -> Iterator[None]:
+def in_time(conn: Connection) -> Iterator[None]:
     """What is asked of the database inside is given up after so many seconds: a search can be made to take for ever.
 
     PostgreSQL plans each search for its own values: a plan for any values takes a common one for a rare one, and twice as long.
     """
     done = threading.Event()
     if shared(conn.engine):
-        run(conn, _SEARCHING, (str(int(seconds * 1000)),))
+        run(conn, _SEARCHING, (str(int(_LONGEST * 1000)),))
     else:
-        threading.Thread(target=_watch, args=(conn.connection.driver_connection, done, seconds), daemon=True).start()
+        threading.Thread(target=_watch, args=(conn.connection.driver_connection, done, _LONGEST), daemon=True).start()
     try:
         yield
     except exc.OperationalError as error:
         if getattr(error.orig, "sqlstate", "") != "57014" and getattr(error.orig, "sqlite_errorname", "") != "SQLITE_INTERRUPT":
             raise
-        raise Invalid(f"This search was given up after {seconds:g} s.", "Ask for less, or for something that is rarer.") from None
+        raise Invalid(
+            f"This search was given up after {_LONGEST:g} s.", "Ask for less, or for something that is rarer."
+        ) from None
     finally:
         done.set()
 

@@ -54,7 +54,7 @@ NAMES = filters.Names(
     whole=False,
 )
 _TIES = ((Identifier("attributes", "start_time"), False), (Identifier("attributes", "run_id"), True))
-_EXPERIMENTS, _SECONDS = 10_000, 20.0
+_EXPERIMENTS = 10_000
 
 Order = list[tuple[Identifier, bool]]
 _Found = Sequence[Any]
@@ -122,7 +122,7 @@ def search(conn: Connection, request: wire.Search) -> wire.Found:
     after = page.place(request.page_token, name, [_is_number(identifier) for identifier, _ in order])
     if not request.experiment_ids:
         return wire.Found()
-    with database.in_time(conn, _SECONDS):
+    with database.in_time(conn):
         found = _page(conn, _Question(name, scope, parts, order, after, limit + 1))
     more = page.mark(name, _place(found[limit - 1])) if len(found) > limit else ""
     shown = found[:limit]
@@ -138,7 +138,7 @@ def count(conn: Connection, request: wire.Count) -> wire.Total:
     scope, parts = _scope(request), filters.parse(request.filter, NAMES)
     if not request.experiment_ids:
         return wire.Total(0)
-    with database.in_time(conn, _SECONDS):
+    with database.in_time(conn):
         begin = start(scope, parts, choice(conn, _name(request), scope, parts, 10_000))
         return wire.Total(conn.execute(select(func.count()).select_from(begin.tables).where(begin.where)).scalar_one())
 
