@@ -19,6 +19,7 @@ import pytest
 
 from noria.errors import Invalid, Unavailable
 from noria.projects import built, caches, packs, pythons, virtual
+from noria.projects.build import KINDS, ORDER
 from noria.projects.built import Built
 from noria.types import Environment
 from tests.conftest import require, until
@@ -356,6 +357,15 @@ def test_it_goes_to_nodes_as_one_file(project: Path, tmp_path: Path) -> None:
     packed = packs.packed(built.environment(made), tmp_path / "packs")
     listed = subprocess.run(["tar", "-tf", packed], capture_output=True, text=True, check=True).stdout
     assert "riverbank.py" in listed and packs.packed(built.environment(made), tmp_path / "packs") == packed
+
+
+def test_each_file_of_the_shelf_is_a_kind() -> None:
+    assert {*ORDER} == {*KINDS.own()}, "a new kind has its place among those that are looked for"
+    for name in KINDS.own():
+        kind = KINDS.get(name)
+        assert isinstance(kind.FILES, tuple) and all(
+            callable(each) for each in (kind.read, kind.make, kind.interpreter, kind.manager)
+        )
 
 
 # Whose it may be.

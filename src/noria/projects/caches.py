@@ -110,7 +110,7 @@ def open_up(place: Path, folder: Path) -> int:
         for path in (at, *(os.path.join(at, name) for name in names)):
             seen = os.lstat(path)
             total += seen.st_size
-            if stat.S_ISLNK(seen.st_mode):
+            if stat.S_ISLNK(seen.st_mode) or os.getuid() not in (0, seen.st_uid):  # A link to another user's cache of a tool.
                 continue
             mode = stat.S_IMODE(seen.st_mode)
             wanted = mode | (readers & (0o055 if mode & 0o100 else 0o044))
