@@ -276,10 +276,14 @@ def test_an_interrupted_build_leaves_nothing(project: Path, tmp_path: Path) -> N
 def test_built_anew_on_request_and_when_its_interpreter_has_gone(project: Path, tmp_path: Path) -> None:
     (project / "requirements.txt").write_text("--no-index\n-f .\nriverbank<2\n")
     first = make(project, tmp_path / "cache")
+    os.utime(first.folder, (0, 0))
     second = make(project, tmp_path / "cache", again=True)
     assert (second.cached, second.digest == first.digest, second.folder == first.folder) == (False, True, False)
     assert asked(first, "print(1)") == "1", "jobs may still use it"
     assert make(project, tmp_path / "cache").folder == second.folder
+    assert [str(path) for path in caches.left(tmp_path / "cache")] == [first.folder] and time.time() - os.stat(
+        first.folder
+    ).st_mtime < 60
     os.unlink(second.python)
     third = make(project, tmp_path / "cache")
     assert not third.cached and asked(third, "print(1)") == "1"
