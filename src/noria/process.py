@@ -110,9 +110,9 @@ _PIPE = 2**20
 """Bytes that a pipe holds before its writer waits; what Linux lets anybody have."""
 
 
-def within(argv: Sequence[str], *, env: Mapping[str, str]) -> int:
+def within(argv: Sequence[str], *, env: Mapping[str, str], cwd: str | None = None) -> int:
     """Let a command have the terminal until it ends; its return code."""
-    return subprocess.run(argv, env=dict(env)).returncode
+    return subprocess.run(argv, env=dict(env), cwd=cwd).returncode
 
 
 def python(module: str, *args: str) -> list[str]:
