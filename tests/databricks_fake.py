@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -53,6 +54,8 @@ class Databricks:
     def stop(self) -> None:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
     def env(self, token: str = "dapi-ada") -> dict[str, str]:
         return {"DATABRICKS_HOST": self.url, "DATABRICKS_TOKEN": token}
@@ -90,7 +93,7 @@ class Fake:
         self.base = ""
         self.faults: list[dict[str, Any]] = []
         self.log: list[dict[str, Any]] = []
-        self.settings: dict[str, Any] = {"page": 3, "cloud": "AWS_PRESIGNED_URL", "old": False, "aliases": True, "expires": 3600}
+        self.settings: dict[str, Any] = {"page": 3, "cloud": "AWS_PRESIGNED_URL", "old": False, "expires": 3600}
         self.tokens: dict[str, str] = dict(TOKENS)
         for name in ("workspace/Users/ada@example.org", "workspace/Users/eve@example.org", "workspace/Shared", "dbfs", "cloud",
                      f"workspace/Users/{CLIENT}", "Volumes/main/ml/files", "Models"):  # fmt: skip
@@ -150,9 +153,7 @@ class Fake:
         for own in (self.storage.mlflow, self.catalog.mlflow):
             if (found := own(method, verb, query, body)) is not None:
                 return found
-        if (verb.startswith("logged-models") and self.settings["old"]) or (
-            verb.startswith("registered-models/alias") and not self.settings["aliases"]
-        ):
+        if (verb.startswith("logged-models") and self.settings["old"]) or verb.startswith("registered-models/alias"):
             raise Refused(404, "ENDPOINT_NOT_FOUND", f"No API found for '{method} {path}'")
         if verb == "experiments/create":
             self._named(user, body.get("name", ""))
@@ -160,7 +161,8 @@ class Fake:
             raise Refused(400, "INVALID_PARAMETER_VALUE", "Request body exceeds the limit of 1 MB.")
         given = query if method == "GET" else body
         if verb.endswith(("/search", "get-history", "list")):
-            given["max_results"] = min(int(given.get("max_results") or 1000), self.settings["page"])
+            page = 300 if verb.endswith("history") else self.settings["page"]
+            given["max_results"] = min(int(given.get("max_results") or 1000), page)
         found = self.mlflow(method, path, query, json.dumps(body).encode() if raw else b"")
         if verb == "experiments/search":
             found["experiments"] = [each for each in found.get("experiments", []) if each["name"].startswith("/")]
@@ -276,6 +278,9 @@ class Handler(BaseHTTPRequestHandler):
                 return self._reset(fake, path, "lost")
         except Refused as refused:
             status, headers, found = refused.status, refused.headers, refused.body
+        except Exception:  # The fake's own: the test is to see it, and not an ended connection.
+            traceback.print_exc()
+            status, found = 400, {"error_code": "FAKE_IS_BROKEN", "message": traceback.format_exc()[-400:]}
         self._note(fake, path, status)
         if isinstance(found, tuple):
             found, headers = found

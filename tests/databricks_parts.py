@@ -263,6 +263,8 @@ class Storage:
 
     def files(self, user: str, method: str, verb: str, query: dict[str, Any], raw: bytes) -> Any:
         kind, _, path = verb.partition("/")
+        if path.startswith("WorkspaceInternal/"):  # Where this is closed, MLflow's client asks for signed URLs.
+            raise Refused(403, "PERMISSION_DENIED", "The Files API is not open for workspace-internal storage.")
         if not path.startswith(("Volumes/main/", "Models/main/")):
             raise Refused(404, "NOT_FOUND", f"The directory being accessed is not found: /{path}")
         if path.startswith("Models/"):

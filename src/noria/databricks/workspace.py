@@ -6,8 +6,10 @@ and Google's logins), and tries again what was refused for now: 429 and 503 afte
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any, TypeVar
@@ -30,6 +32,8 @@ MLFLOW = "/api/2.0/mlflow"
 _FIRST, _PATIENCE = 6, 300
 """Seconds of trying again: for the first call, which a wrong address must not hold up, and for all that follow."""
 _WAYS = "Set DATABRICKS_HOST and DATABRICKS_TOKEN (or DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET), or run `databricks configure`."
+_WAITS = (1, 2, 4, 8, 15, 30, 60)
+"""Seconds before each further try of what may be done only once, if Databricks asks for no more."""
 T = TypeVar("T")
 
 
@@ -39,18 +43,18 @@ class Workspace:
     def __init__(self, profile: str = "") -> None:
         """profile: of ~/.databrickscfg; "" for the environment's or the default one. Raises Unsupported without databricks-sdk,
         Unauthenticated if nobody or the wrong one asks, NotFound for a profile that is not there, Unavailable if nothing answers."""
-        sdk = _sdk()
+        client, settings = _sdk()
         self.profile = profile
         try:
-            config = sdk.core.Config(
+            config = settings(
                 profile=profile or None, product="noria", product_version=__version__, retry_timeout_seconds=_FIRST
             )
         except ValueError as error:
             raise _unconfigured(profile, str(error)) from None
         self.host = str(config.host).rstrip("/")
-        self.user = str(self.tried(lambda: sdk.WorkspaceClient(config=config).current_user.me()).user_name)
+        self.user = str(self.tried(lambda: client(config=config).current_user.me()).user_name)
         config.retry_timeout_seconds = _PATIENCE
-        self.client: Any = sdk.WorkspaceClient(config=config)
+        self.client: Any = client(config=config)
 
     @property
     def home(self) -> str:
@@ -88,6 +92,30 @@ class Workspace:
 
     def post(self, path: str, /, **body: Any) -> dict[str, Any]:
         return self.ask("POST", path, body=body)
+
+    def once(self, path: str, there: Callable[[], dict[str, Any] | None], /, **body: Any) -> dict[str, Any]:
+        """Post what makes something new each time that it is heard. there: what was made, if something was: it is asked when an answer
+        was lost, before anything is sent again."""
+        for wait in (*_WAITS, None):
+            try:
+                return self.tried(lambda: self._sent_once(path, body))
+            except Unavailable as error:
+                if (found := there()) is not None:
+                    return found
+                if wait is None:
+                    raise
+                time.sleep(max(wait, self._after(error)))
+        raise AssertionError("the last try returns or raises")
+
+    def _sent_once(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        content, kind = _Once(json.dumps(body, allow_nan=False).encode()), {"Content-Type": "application/json"}
+        found: dict[str, Any] = self.client.api_client.do("POST", path, data=content, headers=kind)
+        return found
+
+    @staticmethod
+    def _after(error: BaseException) -> float:
+        """Seconds that were asked for with a 429 or 503."""
+        return float(getattr(error.__context__, "retry_after_secs", None) or 0)
 
     def pages(self, path: str, name: str, /, *, get: bool = False, **query: Any) -> Iterator[dict[str, Any]]:
         """The entries `name` of all pages."""
@@ -132,16 +160,34 @@ class Workspace:
         return kind(f"Databricks refused it: {said}")
 
 
-def _sdk() -> Any:
+class _Once:
+    """A body that can be read once: databricks-sdk tries nothing again that it cannot rewind."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._content
+
+    def read(self, size: int = -1) -> bytes:
+        taken = self._content if size < 0 else self._content[:size]
+        self._content = self._content[len(taken) :]
+        return taken
+
+
+def _sdk() -> tuple[Any, Any]:
     try:
-        from databricks import sdk
-        from databricks.sdk import core  # noqa: F401 (reached by its name below sdk)
+        from databricks.sdk import WorkspaceClient
+        from databricks.sdk.core import Config
     except ImportError:
         raise Unsupported(
             "Databricks needs the package databricks-sdk, which is not installed.", "pip install 'noria[databricks]'"
         ) from None
     logging.getLogger("databricks.sdk").setLevel(logging.ERROR)  # What it warns of comes as an error of ours, or does not matter.
-    return sdk
+    return WorkspaceClient, Config
 
 
 def _unconfigured(profile: str, said: str) -> NoriaError:
