@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from noria.store.store import Store
 from noria.types import Job, JobSpec
 from noria.wire import jobs as wire
 from noria.wire import runs as runs_wire
+from tests.conftest import new_database
 
 
 class Server:
@@ -152,3 +154,47 @@ def test_a_requeued_job_can_be_cancelled_before_it_goes_again(server: Server) ->
     assert server.verb("cancel", job)[0].state == "RUNNING"
     server.report(job, "FAILED", ended=2, exit_code=143)
     assert server.get(job).state == "CANCELLED"
+
+
+def test_a_key_submits_once_also_when_two_race(server: Server) -> None:
+    def submit(key: str, user: str = "ada", members: Sequence[int] = ()) -> wire.Submitted:
+        request = wire.Submit(JobSpec(["true"]), user, list(members), key=key)
+        return server.store.write(lambda conn: jobs.submit(conn, request)).result()  # type: ignore[no-any-return]
+
+    first, again = submit("night"), submit("night", members=[0, 1])
+    assert (first.known, again.known, again.job.id) == (False, True, first.job.id)
+    assert submit("day").job.id != first.job.id and submit("night", "eve").job.id != first.job.id  # A key is a user's own.
+    array = submit("many", members=[3, 4])
+    assert submit("many").job.id == array.job.id and array.job.id.endswith("_3")
+    with ThreadPoolExecutor(8) as racing:
+        found = list(racing.map(lambda _: submit("race"), range(32)))
+    assert len({each.job.id for each in found}) == 1 and sum(not each.known for each in found) == 1
+    assert submit("").job.id != submit("").job.id
+
+
+def test_a_submission_that_is_refused_leaves_its_key_free(server: Server) -> None:
+    failed = server.submit()
+    server.report(failed, "FAILED", ended=1, exit_code=1)
+
+    def submit(*after: str) -> wire.Submitted:
+        request = wire.Submit(JobSpec(["true"], after=list(after)), "ada", key="night")
+        return server.store.write(lambda conn: jobs.submit(conn, request)).result()  # type: ignore[no-any-return]
+
+    with pytest.raises(Invalid, match="was to come after its success"):
+        submit(failed)
+    assert not submit().known
+    with pytest.raises(Invalid, match="key"):
+        server.store.write(lambda conn: jobs.submit(conn, wire.Submit(JobSpec(["true"]), "ada", key="k" * 256))).result()
+
+
+def test_two_servers_on_one_postgresql_submit_a_key_once(postgres: str) -> None:
+    url = new_database(postgres)
+    stores = [Store(url), Store(url)]
+    stores[0].write(experiments.seed).result()
+    request = [wire.Submit(JobSpec(["true"]), "ada", key=f"race {number}") for number in range(50)]
+    asked = [(store, each) for each in request for store in stores]
+    futures = [store.write(lambda conn, each=each: jobs.submit(conn, each)) for store, each in asked]  # type: ignore[misc]
+    found = [each.result() for each in futures]
+    assert len({each.job.id for each in found}) == 50 and sum(each.known for each in found) == 50
+    for store in stores:
+        store.close()

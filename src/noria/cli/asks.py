@@ -28,6 +28,9 @@ _BESIDES = {"name", "experiment", "max_restarts", "env", "raw", "after", "retry"
 _OTHERWISE = {"freeze", "image", "pack", "stage"}
 """Options that are no fields of a JobSpec."""
 
+_LISTS = {"env", "raw", "stage"}
+"""Options that are repeated."""
+
 _TASKS = {"image", "pack", "stage"}
 """What is done for the tasks that Noria starts, and no others."""
 
@@ -57,6 +60,24 @@ def _asked(command: Sequence[str], on: str | None, flags: Mapping[str, Any], arr
     fields = _fields({**_usual(where), **flags}, where)
     members, at_once = units.array(array) if array else ([], 0)
     return Asked(JobSpec(list(command), **{"cwd": os.getcwd(), "at_once": at_once, **fields}), members)
+
+
+def resources(on: str | None, flags: Mapping[str, Any]) -> JobSpec:
+    """Where a job goes and what it asks for, without anything that it runs. Raises Invalid as `asked` does."""
+    where = clusters.chosen(on)
+    fields = _fields({**_usual(where), **flags}, where, keeps_code=False)
+    return JobSpec([], **fields)
+
+
+def told(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Asks by the names of their options, from Python or JSON, as if they were written behind `noria submit`. Raises Invalid for others."""
+    found = {name.replace("-", "_"): value for name, value in settings.items()}
+    known = sorted({*_ASKABLE, *_READ, "env", "image", "stage", "pack"})
+    for name in found:
+        if name not in known:
+            raise Invalid(f"There is no option '{name}' of a job.", f"It may be one of: {', '.join(known)}.")
+    return {name: str(value) if name == "gpus" or (name in _READ and name != "raw") else [value] if name in _LISTS and isinstance(value, str) else value
+            for name, value in found.items()}  # fmt: skip
 
 
 def _of_script(command: Sequence[str], text: str, owner: str, where: Cluster, flags: Mapping[str, Any], array: str) -> Asked:
@@ -109,13 +130,13 @@ def _usual(where: Cluster) -> dict[str, Any]:
     return {name: str(value) if name in _READ or name == "gpus" else value for name, value in asked.items()}
 
 
-def _fields(flags: Mapping[str, Any], where: Cluster) -> dict[str, Any]:
-    """The flags, and where they lead, as fields of a JobSpec."""
+def _fields(flags: Mapping[str, Any], where: Cluster, *, keeps_code: bool = True) -> dict[str, Any]:
+    """The flags, and where they lead, as fields of a JobSpec. keeps_code: whether it is this folder's code that is run."""
     profile = where.profile
     fields = {name: _READ[name](value) if name in _READ else value for name, value in flags.items() if name not in _OTHERWISE}
     if "stage" in flags:
         fields["stage"] = _stage(flags["stage"], here=not where.is_elsewhere)
-    if flags.get("freeze") or where.is_elsewhere:
+    if keeps_code and (flags.get("freeze") or where.is_elsewhere):
         fields["code"] = code.freeze(Path.cwd(), config.load().folder / "code")
     if "gpus" in flags:
         fields["gpus"], fields["gpu_type"] = units.gpus(flags["gpus"], profile.gpus)

@@ -15,9 +15,10 @@ from noria.errors import Conflict, Invalid, NotFound
 from noria.store import budgets, experiments, runs
 from noria.store import rows as rows_
 from noria.store.experiments import now
-from noria.store.schema import job, job_try, run
+from noria.store.schema import job, job_key, job_try, run
 from noria.types import ENDED, Job, JobSpec, RunStatus, Try
 from noria.wire import jobs as wire
+from noria.wire import limits
 
 _LEASE_SECONDS = 120.0
 _held: dict[str, tuple[int, float]] = {}
@@ -30,15 +31,21 @@ _ENDINGS = {"FAILED": "failed", "CANCELLED": "been cancelled"}
 _RUN_STATUS: dict[str, RunStatus] = {"COMPLETED": "FINISHED", "FAILED": "FAILED", "CANCELLED": "KILLED"}
 
 
-def submit(conn: Connection, request: wire.Submit) -> wire.Got:
-    """A job and its run, or an array of them, in one transaction. The first one is the answer."""
-    stem = uuid4().hex[:12]
+def submit(conn: Connection, request: wire.Submit) -> wire.Submitted:
+    """A job and its run, or an array of them, in one transaction. The first one is the answer; by a key that is known, that of then."""
+    fresh = uuid4().hex[:12]
+    stem = _keyed(conn, request, fresh) if request.key else fresh
+    if stem != fresh:
+        return wire.Submitted(_job(rows(conn, stem)[0]), known=True)
     if not request.spec.command:
         raise Invalid("There is no command to run.", "Write it after --, as in: noria submit -- python train.py")
     if len(request.members) > _MEMBERS:
         raise Invalid(f"--array has {len(request.members)} members, and at most {_MEMBERS} are taken at once.", "Split it up.")
     if len({*request.members}) < len(request.members):
         raise Invalid("--array has a member twice.", "Write each number once.")
+    for kind, given in (("tag", request.tags), ("param", request.params)):
+        for name in given:
+            limits.key(name, kind)
     spec = msgspec.structs.replace(request.spec, after=_ids(conn, request.spec.after))
     stands = _standing(conn, stem, spec)
     if stands[0] == _NEVER:
@@ -46,8 +53,16 @@ def submit(conn: Connection, request: wire.Submit) -> wire.Got:
     budgets.check(conn, spec, request.user, len(request.members) or 1)
     new = [(f"{stem}_{number}", _member(spec, number, request.task), *_placed(stands, place, spec))
            for place, number in enumerate(request.members)] or [(stem, spec, *stands)]  # fmt: skip
-    _insert(conn, request.user, new)
-    return get(conn, wire.Key(new[0][0]))
+    _insert(conn, request, new)
+    return wire.Submitted(get(conn, wire.Key(new[0][0])).job)
+
+
+def _keyed(conn: Connection, request: wire.Submit, fresh: str) -> str:
+    """The job that a key stands for, which is the fresh one if the key is new. Of two at once, one waits here for the other to commit."""
+    limits.fits(request.key, limits.JOB_KEY, "key")
+    rows_.keep(conn, job_key, [{"user": request.user, "key": request.key, "job": fresh}])
+    query = select(job_key.c.job).where(job_key.c.user == request.user, job_key.c.key == request.key)
+    return str(conn.execute(query).scalar_one())
 
 
 def _member(spec: JobSpec, number: int, task: str) -> JobSpec:
@@ -64,11 +79,13 @@ def _enough(spec: JobSpec) -> str:
     return f"{spec.at_once} members of its array are under way, which is as many as were asked for at once."
 
 
-def _insert(conn: Connection, user: str, new: Sequence[tuple[str, JobSpec, str, str]]) -> None:
+def _insert(conn: Connection, request: wire.Submit, new: Sequence[tuple[str, JobSpec, str, str]]) -> None:
     """New jobs, and their runs: of each its id, what it is told, why it may not start, and the sentence."""
-    run_ids = {job_id: uuid4().hex for job_id, *_ in new}
-    named = [(run_ids[job_id], spec.name, _tags(job_id, spec, user)) for job_id, spec, *_ in new]
+    user, run_ids = request.user, {job_id: uuid4().hex for job_id, *_ in new}
+    named = [(run_ids[job_id], spec.name, {**_tags(job_id, spec, user), **request.tags}) for job_id, spec, *_ in new]
     runs.insert_scheduled(conn, experiments.named(conn, new[0][1].experiment), user, named)
+    for run_id in run_ids.values() if request.params else ():
+        runs.put_params(conn, run_id, runs.row(conn, run_id).id, request.params)
     columns = ("id", "run_id", "spec", "scheduler", "state", "user", "created", "folder", "scheduler_id", "tries", "reason", "agent",
                "claimed", "hold")  # fmt: skip
     values = [

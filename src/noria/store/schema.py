@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy import Text as _Text
 from sqlalchemy.ext.compiler import compiles
 
-HEAD = "0010"
+HEAD = "0012"
 # Both databases compare and order text by code point, and count in 64 bits; SQLite's own name for that is INTEGER.
 Text = _Text().with_variant(_Text(collation="C"), "postgresql")
 Double = Float(53)
@@ -334,6 +334,14 @@ job = Table(
     Column("claimed", BigInteger, nullable=False),
     Index("job_by_time", "created"),
     Index("job_by_state", "state", "user"),
+)  # fmt: skip
+
+# Which submission a key stands for; `job` is the part of its id that all members of an array share.
+job_key = Table(
+    "job_key", metadata,
+    Column("user", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("job", Text, nullable=False),
 )  # fmt: skip
 
 job_try = Table(

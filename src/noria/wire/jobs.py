@@ -9,12 +9,26 @@ from noria.wire.endpoint import OWN, Endpoint
 
 
 class Submit(Struct, frozen=True):
-    """A job, or an array of jobs: `members` are their numbers, and `task` the variable by which each finds its own."""
+    """A job, or an array of jobs: `members` are their numbers, and `task` the variable by which each finds its own.
+
+    key: a user's second submission with the same one submits nothing, and has the first one's answer, whatever else it asks for. At most
+    255 characters; "" is none. tags, params: of its run, besides what every job's run has.
+    """
 
     spec: JobSpec
     user: str
     members: list[int] = []
     task: str = "NORIA_TASK_ID"
+    key: str = ""
+    tags: dict[str, str] = {}
+    params: dict[str, str] = {}
+
+
+class Submitted(Struct, frozen=True):
+    """The job, or the first one of the array. known: it was there already, by the submission's key."""
+
+    job: Job
+    known: bool = False
 
 
 class Key(Struct, frozen=True):
@@ -101,7 +115,7 @@ class Report(Struct, frozen=True):
     again: bool = False
 
 
-SUBMIT = Endpoint("POST", f"{OWN}/jobs", Submit, Got)
+SUBMIT = Endpoint("POST", f"{OWN}/jobs", Submit, Submitted)
 LIST = Endpoint("GET", f"{OWN}/jobs", List, Listed)
 GET = Endpoint("GET", f"{OWN}/jobs/{{id}}", Key, Got)
 CANCEL = Endpoint("POST", f"{OWN}/jobs/{{id}}/cancel", Cancel, Listed)

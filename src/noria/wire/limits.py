@@ -20,6 +20,7 @@ LOCATION = 2048
 REGISTRY_TAG_VALUE = 100_000
 MODEL_NAME = 256
 ALIAS = 255
+JOB_KEY = 255
 DATASET = {"name": 500, "digest": 36, "source": 65_535, "schema": 1_048_575, "profile": 16_777_215}
 INPUT_TAG_KEY, INPUT_TAG_VALUE = 255, 500
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}

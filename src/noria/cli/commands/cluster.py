@@ -272,7 +272,7 @@ def _asked(module: str, cluster: Cluster, flags: dict[str, Any], *words: str) ->
     python = cluster.profile.python if cluster.is_elsewhere else sys.executable
     wanted = asked((python, "-m", module, *words), cluster.name, flags, "")
     server = connect()
-    job = submit(server, wanted)
+    job = submit(server, wanted).job
     click.echo(f"noria: job {job.id[:8]} measures; Ctrl-C leaves it in the queue", err=True)
     (ended,) = wait(server, job.id)
     said = b"".join(text for _, text in printed.since(ended, {}, 0)) if ended.exit_code == 0 else b""
