@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -13,11 +12,11 @@ from typing import Any
 import pytest
 
 from noria import bridges
-from noria.errors import Invalid, NoriaError, NotFound, Unauthenticated
+from noria.errors import NotFound
 from noria.types import Metric, Param, Tag
 from noria.wire import experiments, runs
 from tests.conftest import Running
-from tests.databricks_fake import CLIENT, SECRET, Databricks
+from tests.databricks_fake import Databricks
 
 SOURCE = Path(__file__).parent.parent / "bridges" / "scripts" / "source.py"
 HOME = "/Users/ada@example.org"
@@ -28,7 +27,9 @@ Noria = Callable[..., subprocess.CompletedProcess[str]]
 def fill(workspace: Databricks, prefix: str, count: int = 4, uri: str = "databricks") -> None:
     """One of everything, by MLflow's own client."""
     env = {**os.environ, **workspace.env(), "PYTHONWARNINGS": "ignore", "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_REGISTRY_URI": "databricks"}  # fmt: skip
-    done = subprocess.run([sys.executable, str(SOURCE), uri, str(count), prefix], env=env, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(
+        [sys.executable, str(SOURCE), uri, str(count), prefix], env=env, capture_output=True, text=True, timeout=100
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -174,7 +175,9 @@ def test_models_are_registered_there_with_stages_and_without_aliases(
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", own_server.token)
     env = {**os.environ, "PYTHONWARNINGS": "ignore", "MLFLOW_DISABLE_TELEMETRY": "true"}
     text = SOURCE.read_text().replace('"digits"', '"forms"')
-    subprocess.run([sys.executable, "-c", text, own_server.url, "1"], env=env, check=True, capture_output=True, cwd=own_server.folder)
+    subprocess.run(
+        [sys.executable, "-c", text, own_server.url, "1"], env=env, check=True, capture_output=True, cwd=own_server.folder
+    )
     done = bridges.run_export(own_server.client, "databricks", "databricks:///Shared/forms")
     assert not done.failed and done.imported == 3, done
     assert any("Aliases of model 'forms'" in note for note in done.notes)

@@ -46,9 +46,7 @@ class Workspace:
         client, settings = _sdk()
         self.profile = profile
         try:
-            config = settings(
-                profile=profile or None, product="noria", product_version=__version__, retry_timeout_seconds=_FIRST
-            )
+            config = settings(profile=profile or None, product="noria", product_version=__version__, retry_timeout_seconds=_FIRST)
         except ValueError as error:
             raise _unconfigured(profile, str(error)) from None
         self.host = str(config.host).rstrip("/")
