@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from noria.errors import NoriaError
 from tests.conftest import Running, until
 from tests.databricks_fake import Databricks
 
@@ -59,18 +61,28 @@ def spec(workspace: Databricks, job: int) -> dict[str, Any]:
     return found
 
 
-def test_a_project_runs_there_and_its_run_comes_here(own_server: Running, workspace: Databricks, noria: Noria, project: Path) -> None:
+def test_a_project_runs_there_and_its_run_comes_here(
+    own_server: Running, workspace: Databricks, noria: Noria, project: Path
+) -> None:
     words = ("run", str(project), "--on", "databricks", "--cluster", CLUSTER, "-P", "alpha=0.5")
     done = noria(*words, "--experiment", "small", "--wait", "--json")
     told = json.loads(done.stdout)
-    assert told["job"]["state"] == "COMPLETED" and told["experiment"] == "/Users/ada@example.org/small" and "succeeded" in done.stderr
+    assert (
+        told["job"]["state"] == "COMPLETED"
+        and told["experiment"] == "/Users/ada@example.org/small"
+        and "succeeded" in done.stderr
+    )
     run = json.loads(noria("runs", "show", told["run_id"], "--json").stdout)
-    data = run["run"]["data"]
+    data = run["data"]
     assert {each["key"]: each["value"] for each in data["params"]}["alpha"] == "0.5"
     tags = {each["key"]: each["value"] for each in data["tags"]}
-    assert tags["said"] == "it's plain" and tags["mlflow.project.backend"] == "databricks" and tags["mlflow.databricks.runURL"] == told["url"]
-    assert {each["key"]: each["value"] for each in data["metrics"]}["loss"] == 0.1 and run["run"]["info"]["status"] == "FINISHED"
-    root = run["run"]["info"]["artifact_uri"]
+    assert (
+        tags["said"] == "it's plain"
+        and tags["mlflow.project.backend"] == "databricks"
+        and tags["mlflow.databricks.runURL"] == told["url"]
+    )
+    assert {each["key"]: each["value"] for each in data["metrics"]}["loss"] == 0.1 and run["info"]["status"] == "FINISHED"
+    root = run["info"]["artifact_uri"]
     own_server.client.download(root, "model/weights.txt", project / "back")
     assert (project / "back").read_text() == "weights"
     (project / "back").unlink()
@@ -86,8 +98,24 @@ def test_a_project_runs_there_and_its_run_comes_here(own_server: Running, worksp
     assert "1 were here already" in again.stderr
 
 
-def test_the_same_key_is_the_same_job_whatever_is_lost(own_server: Running, workspace: Databricks, noria: Noria, project: Path) -> None:
-    words = ("run", str(project), "--on", "databricks", "-e", "quiet", "--env", "WHICH=.", "--key", "k1", "--experiment", "keys", "--json")
+def test_the_same_key_is_the_same_job_whatever_is_lost(
+    own_server: Running, workspace: Databricks, noria: Noria, project: Path
+) -> None:
+    words = (
+        "run",
+        str(project),
+        "--on",
+        "databricks",
+        "-e",
+        "quiet",
+        "--env",
+        "WHICH=.",
+        "--key",
+        "k1",
+        "--experiment",
+        "keys",
+        "--json",
+    )
     for path in ("mlflow/runs/create", "jobs/runs/submit"):
         workspace.fault(path, "lost")
     workspace.fault("workspace/import", "429", wait=2)
@@ -110,7 +138,14 @@ def test_the_same_key_is_the_same_job_whatever_is_lost(own_server: Running, work
     ("sleeps", {}, {"timeout_seconds": 1}, "It took longer than its time limit."),
 ])  # fmt: skip
 def test_a_failure_is_told_in_a_sentence(
-    own_server: Running, workspace: Databricks, noria: Noria, project: Path, entry: str, cluster: dict[str, Any], more: dict[str, Any], says: str
+    own_server: Running,
+    workspace: Databricks,
+    noria: Noria,
+    project: Path,
+    entry: str,
+    cluster: dict[str, Any],
+    more: dict[str, Any],
+    says: str,
 ) -> None:
     (project.parent / "backend.json").write_text(json.dumps({"new_cluster": json.loads(CLUSTER) | cluster, **more}))
     words = ("run", str(project), "--on", "databricks", "-e", entry, "--backend-config", str(project.parent / "backend.json"), "--experiment", "failing")  # fmt: skip
@@ -129,26 +164,47 @@ def test_a_job_is_cancelled(own_server: Running, workspace: Databricks, noria: N
     began = time.monotonic()
     assert "is cancelled" in noria("cancel", uri).stderr and time.monotonic() - began < 60
     assert "cancelled" in noria("wait", uri, check=False).stderr
-    assert "had ended already" in noria("cancel", uri).stderr
+    assert "is cancelled" in noria("cancel", uri).stderr
 
 
-def test_code_is_kept_where_it_is_asked_for(own_server: Running, workspace: Databricks, noria: Noria, project: Path) -> None:
-    config = project.parent / "backend.json"
-    for storage, path in (("/Volumes/main/ml/files/code", "/Volumes/"), ("dbfs:/code", "/dbfs/"), ("/Workspace/Shared/code", "/Workspace/")):
-        config.write_text(json.dumps({"storage": storage}))
-        words = ("run", str(project), "--on", "databricks", "-e", "quiet", "--env", "WHICH=.", "--backend-config", str(config), "--wait", "--json")
-        told = json.loads(noria(*words).stdout)
-        assert told["job"]["state"] == "COMPLETED"
-        assert spec(workspace, told["job"]["job"])["tasks"][0]["spark_python_task"]["parameters"][0].startswith(path)
+def test_code_is_kept_where_it_is_asked_for(workspace: Databricks, project: Path) -> None:
+    from noria.databricks.workspace import Workspace
+    from noria.projects import databricks
+    from noria.projects.start import Request
+    from noria.types import JobSpec
+
+    asked, request = Workspace(), Request(str(project), "quiet", resources=JobSpec([], env={"WHICH": "."}))
+    for storage, path in (
+        ("/Volumes/main/ml/files/code", "/Volumes/"),
+        ("dbfs:/code", "/dbfs/"),
+        ("/Shared/code", "/Workspace/"),
+    ):
+        done = databricks.submit(asked, request, databricks.Settings(storage=storage))
+        *_, last = databricks.watch(asked, done.job)
+        assert last.state == "COMPLETED", last
+        assert spec(workspace, done.job)["tasks"][0]["spark_python_task"]["parameters"][0].startswith(path)
+        sent = len(workspace.calls("PUT .*/fs/files|add-block|workspace/import"))
+        databricks.submit(asked, request, databricks.Settings(storage=storage))
+        assert len(workspace.calls("PUT .*/fs/files|add-block|workspace/import")) == sent, "sent twice"
+    with pytest.raises(NoriaError, match="is no folder at Databricks"):
+        databricks.submit(asked, request, databricks.Settings(storage="here"))
+    (project / "large.bin").write_bytes(random.Random(1).randbytes(11 << 20))
+    with pytest.raises(NoriaError, match="a workspace takes 10 MiB"):
+        databricks.submit(asked, request, databricks.Settings())
 
 
-def test_what_is_wrong_is_said_before_anything_is_sent(own_server: Running, workspace: Databricks, noria: Noria, project: Path) -> None:
+def test_what_is_wrong_is_said_before_anything_is_sent(
+    own_server: Running, workspace: Databricks, noria: Noria, project: Path
+) -> None:
     (project.parent / "other.csv").write_text("")
     (project.parent / "typo.json").write_text('{"new_clutser": {}}')
     here = ("run", str(project), "--on", "databricks")
     for words, says in (
         ((*here, "-P", "alpha=x"), "Parameter alpha is 'x', which is no number."),
-        ((*here, "-P", "alpha=1", "-P", f"data={project.parent}/other.csv"), "which Databricks does not see. Put it into the project"),
+        (
+            (*here, "-P", "alpha=1", "-P", f"data={project.parent}/other.csv"),
+            "which Databricks does not see. Put it into the project",
+        ),
         ((*here, "-P", "alpha=1", "-P", "data=nosuch.csv"), "there is no such file or folder"),
         ((*here, "-e", "nosuch"), "has no entry point 'nosuch'"),
         ((*here, "--gpus", "2"), "--gpus means nothing to Databricks."),

@@ -249,7 +249,7 @@ def seen(workspace: Workspace, job: int) -> Seen:
     """A job as it is now. Raises NotFound for one that is not there."""
     try:
         found = workspace.get("/api/2.1/jobs/runs/get", run_id=job)
-    except Invalid as error:
+    except (Invalid, NotFound) as error:
         if "does not exist" not in error.message:
             raise
         raise NotFound(f"There is no job {job} at {workspace.host}.", "Databricks forgets runs after 60 days.") from None
