@@ -214,14 +214,19 @@ def _say(server: Server, found: list[Run], what: str, as_json: bool) -> None:
 @command.command("import")
 @click.argument("source")
 @click.option(
-    "--format", "kind", default="", metavar="NAME", help="mlflow, database, mlruns, wandb or tensorboard.", show_default="guessed"
+    "--format",
+    "kind",
+    default="",
+    metavar="NAME",
+    help="mlflow, databricks, database, mlruns, wandb or tensorboard.",
+    show_default="guessed",
 )
 @click.option("--experiment", "-x", metavar="NAME", help="Put all runs into this experiment.", show_default="each into its own")
 @json_option
 def import_(source: str, kind: str, experiment: str | None, as_json: bool) -> None:
     """Bring runs in from elsewhere.
 
-    SOURCE is the address of an MLflow server, its database (mlflow.db, postgresql://…), a folder mlruns, one of W&B's offline runs, or one of TensorBoard's event files. It may be repeated: what is here already is passed over, and what was cut short is completed.
+    SOURCE is the address of an MLflow server, a workspace of Databricks (databricks://PROFILE, or databricks://PROFILE/Users/me/x for an experiment or a folder of them), a database of MLflow (mlflow.db, postgresql://…), a folder mlruns, one of W&B's offline runs, or one of TensorBoard's event files. It may be repeated: what is here already is passed over, and what was cut short is completed.
     """
     from noria import bridges
     from noria.cli.progress import bar
@@ -234,18 +239,22 @@ def import_(source: str, kind: str, experiment: str | None, as_json: bool) -> No
 
 @command.command()
 @click.argument("target", default="-")
-@click.option("--format", "kind", default="", metavar="NAME", help="csv, parquet or mlflow.", show_default="by TARGET's ending")
+@click.option("--to", "other", default="", metavar="TARGET", help="The same as TARGET.")
+@click.option(
+    "--format", "kind", default="", metavar="NAME", help="csv, parquet, mlflow or databricks.", show_default="by TARGET's ending"
+)
 @_experiment_option
 @_filter_option
 @json_option
-def export(target: str, kind: str, experiments: tuple[str, ...], text: str, as_json: bool) -> None:
+def export(target: str, other: str, kind: str, experiments: tuple[str, ...], text: str, as_json: bool) -> None:
     """Take runs out.
 
-    csv and parquet are one row a run; without TARGET csv goes to stdout. mlflow is the address of a server, which gets all that a run has.
+    csv and parquet are one row a run; without TARGET csv goes to stdout. mlflow is the address of a server, which gets all that a run has; databricks is databricks://PROFILE, or databricks://PROFILE/Shared/team for another folder than one's own.
     """
     from noria import bridges
     from noria.cli.progress import bar
 
+    target = other or target
     server = _settled()
     names = [each.name for each in _experiments(server, experiments, False)] if experiments else None
     with bar("exporting") as progress:
@@ -275,7 +284,9 @@ def _format_of(target: str) -> str:
         return "csv" if target == "-" else ending
     if target.startswith(("http://", "https://")):
         return "mlflow"
-    raise Invalid(f"'{target}' does not say what to write.", "Give --format csv, parquet or mlflow.")
+    if target.startswith("databricks"):
+        return "databricks"
+    raise Invalid(f"'{target}' does not say what to write.", "Give --format csv, parquet, mlflow or databricks.")
 
 
 def _settled() -> Server:
