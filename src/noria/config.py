@@ -29,6 +29,7 @@ class Settings(Struct, frozen=True):
     machine: a folder in which the local queues of this machine's users tell each other what they have given away; the same for all.
     artifacts: where a server started here keeps artifacts, a folder or a URL of fsspec; empty: in its home.
     system_metrics_interval: seconds between two samples of CPU, memory, disk, network and GPUs; 0 takes none.
+    capsules: whether runs keep what is needed to do them again.
     """
 
     home: str = "~/.noria"
@@ -44,6 +45,7 @@ class Settings(Struct, frozen=True):
     machine: str = "/dev/shm/noria"  # noqa: S108 (others are to find it: neighbours.py believes no file but its owner's)
     artifacts: str = ""
     system_metrics_interval: float = 10.0
+    capsules: bool = True
 
     @property
     def folder(self) -> Path:

@@ -10,12 +10,14 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from msgspec import Struct
 
 Popen = subprocess.Popen
+Late = subprocess.TimeoutExpired
 
 
 class Answer(Struct, frozen=True):
@@ -53,6 +55,14 @@ def start(
     with log.open("ab") as out:
         return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, close_fds=True, pass_fds=keep,
                                 start_new_session=True, env=dict(env) if env is not None else None, cwd=cwd)  # fmt: skip
+
+
+def leave(argv: Sequence[str]) -> None:
+    """Start a command that nobody waits for, in a session of its own: it is no child of the caller's, and says nothing."""
+    # The shell ends at once, and what it started in the background is the system's to bury.
+    with suppress(OSError):
+        subprocess.run(["/bin/sh", "-c", '"$@" &', "sh", *argv], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL, start_new_session=True, check=False)  # fmt: skip
 
 
 def fork(work: Callable[[], int], *, log: Path, env: Mapping[str, str], cwd: str) -> int:

@@ -239,6 +239,8 @@ def start_run(
             labels |= {"mlflow.user": user, "mlflow.source.name": source, "mlflow.source.type": "LOCAL"}
             name = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")
             run.append(Begin(name, run_name, user, now(), labels))
+        if not parent:
+            _keep_capsule(run, attached=bool(attach))
         if tags or (attach and run_name):
             run.set_tags({**({"mlflow.runName": run_name} if attach and run_name else {}), **(tags or {})})
         if not _stack:
@@ -248,6 +250,20 @@ def start_run(
         _stack.append(run)
         _activate(run)
         return run
+
+
+def _keep_capsule(run: ActiveRun, *, attached: bool) -> None:
+    """Have kept what is needed to do this again; in a job its launcher does, and the first task only says which Python it is."""
+    header, settings = run.spool.header, config.load()
+    if not settings.capsules or (attached and (header.rank or header.attempt > 1)):
+        return
+    from noria.client import capsule
+
+    if capsule.made_for in ("", run.run_id):
+        agents = settings.folder / "spool"  # What lies there is shipped after the job's end as well.
+        capsule.begin(run.run_id, header.job_id, agents if agents.is_dir() else run.spool.path.parent)
+    elif not attached:
+        run.append(Tags({"noria.capsule.of": capsule.made_for}))
 
 
 def _at_exit() -> None:

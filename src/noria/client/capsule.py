@@ -1,0 +1,40 @@
+"""A run's capsule is made by a process of its own, so that the script does not wait: this starts it. It costs some milliseconds, once for each process."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+
+from noria import process
+
+_MAKER = "noria.projects.capsule_make"
+"""By its name alone: it is of a room above this one."""
+_CODE = f"import json, sys; ask = json.loads(sys.argv[1]); sys.path[:] = ask['path']; from {_MAKER} import script; script(ask)"
+_LONGEST = 100_000
+made_for = ""
+"""The run of this process whose capsule is made; later runs of it share that."""
+
+
+def begin(run_id: str, job_id: str, folder: Path) -> None:
+    """Have the capsule of this process made for a run. folder: where its spool is to lie."""
+    global made_for
+    made_for = run_id
+    seeds = {}
+    if ask_torch := getattr(sys.modules.get("torch"), "initial_seed", None):
+        seeds["torch"] = str(ask_torch())
+    ask = {
+        "run_id": run_id, "job_id": job_id, "folder": str(folder), "command": _command(), "cwd": os.getcwd(), "seeds": seeds, "pid": os.getpid(),
+        "executable": sys.executable, "prefix": sys.prefix, "base": sys.base_prefix, "version": platform.python_version(),
+        "implementation": platform.python_implementation(), "path": [each or os.getcwd() for each in sys.path if isinstance(each, str)],
+    }  # fmt: skip
+    text = json.dumps(ask)
+    if sys.executable and len(text) < _LONGEST:
+        process.leave([sys.executable, "-I", "-S", "-c", _CODE, text])
+
+
+def _command() -> list[str]:
+    """As it can be given again: the interpreter that runs, and what it was told."""
+    return [sys.executable, *sys.orig_argv[1:]]
