@@ -22,11 +22,10 @@ def begin(run_id: str, job_id: str, folder: Path) -> None:
     """Have the capsule of this process made for a run. folder: where its spool is to lie."""
     global made_for
     made_for = run_id
-    seeds = {}
-    if ask_torch := getattr(sys.modules.get("torch"), "initial_seed", None):
-        seeds["torch"] = str(ask_torch())
+    torch = sys.modules.get("torch")
+    seed, threads = getattr(torch, "initial_seed", None), getattr(torch, "get_num_threads", None)  # It may be half imported.
     ask = {
-        "run_id": run_id, "job_id": job_id, "folder": str(folder), "command": _command(), "cwd": os.getcwd(), "seeds": seeds, "pid": os.getpid(),
+        "run_id": run_id, "job_id": job_id, "folder": str(folder), "command": _command(), "cwd": os.getcwd(), "seeds": {"torch": str(seed())} if seed else {}, "threads": threads() if threads else 0,
         "executable": sys.executable, "prefix": sys.prefix, "base": sys.base_prefix, "version": platform.python_version(),
         "implementation": platform.python_implementation(), "path": [each or os.getcwd() for each in sys.path if isinstance(each, str)],
     }  # fmt: skip

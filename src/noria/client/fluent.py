@@ -434,7 +434,25 @@ def log_dataset(
     if not name:
         raise Invalid("This data set has no name.", 'Give one, as in noria.log_dataset(data, "flowers").')
     _current().append(Dataset(name[:500], found[:36], source_type, source, context))
+    if config.load().capsules:
+        _keep_rows(data, found[:36])
     return found[:36]
+
+
+def _keep_rows(data: object, digest: str) -> None:
+    """Keep what the rows of a data set are known by, so that another version of it can be told from this one row by row."""
+    from noria.client import rows
+
+    if isinstance(data, str | os.PathLike):
+        path = Path(data).expanduser()
+        seen = rows.of_file(path, path.stat().st_size) if path.is_file() else None
+        found = {"": seen} if seen is not None else {}
+    else:
+        found = rows.parts(data)
+    if found:
+        from noria.client import made
+
+        made.log_text(msgspec.json.encode(found).decode(), f"noria/rows/{digest}.json")
 
 
 def _said(data: object, name: str) -> str:

@@ -21,6 +21,8 @@ from zlib import crc32
 
 from msgspec import Struct
 
+from noria.errors import Invalid
+
 MOST = 4096
 BYTES = 64 << 20
 """Of a file; rows of more are not looked at."""
@@ -184,9 +186,13 @@ def _columns(data: Any) -> list[Any]:
 
 
 def parts(data: Any) -> dict[str, Rows]:
-    """The same for data that come in parts, such as what `noria.train.datasets` gives, by the name of each; "" is the whole."""
+    """The same for data that come in parts, such as what `noria.train.datasets` gives, by the name of each; "" is the whole. Nothing for what has no
+    rows: a digest says all that can be said of it."""
     named = {name: part for name in getattr(data, "_fields", ()) if hasattr(part := getattr(data, name), "inputs")}
-    return {name: rows for name, part in (named or {"": data}).items() if (rows := of(part)) is not None}
+    try:
+        return {name: rows for name, part in (named or {"": data}).items() if (rows := of(part)) is not None}
+    except (Invalid, AttributeError, TypeError, ValueError):  # Whatever an object that only looks like an array does.
+        return {}
 
 
 def _vector(numpy: Any, column: Any) -> Any:

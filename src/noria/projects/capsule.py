@@ -98,7 +98,7 @@ class Kept(Struct, frozen=True, omit_defaults=True):
 
 
 class Capsule(Struct, frozen=True, omit_defaults=True):
-    """made: milliseconds since 1970; seconds: what it took. spec: of a job, without those of its variables that may be secret.
+    """made: milliseconds since 1970; seconds: what it took. threads: of torch, 0 if nobody asked it. spec: of a job, without those of its variables that may be secret.
     masked: whether a word of the command was left out for that. notes: what is missing, one sentence each."""
 
     format: int
@@ -115,6 +115,7 @@ class Capsule(Struct, frozen=True, omit_defaults=True):
     data: list[Data] = []
     spec: JobSpec | None = None
     masked: bool = False
+    threads: int = 0
     notes: list[str] = []
     seconds: float = 0.0
 

@@ -95,7 +95,7 @@ def _of_seeds(params: Mapping[str, str]) -> dict[str, str]:
 
 def _seeds(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Change]:
     """One change where a seed goes by several names."""
-    told = set()
+    told: set[tuple[str | None, str | None]] = set()
     for name, one, two in sorted(_both(old, new), key=lambda each: (each[0] != "seed", each[0] == "torch", each[0])):
         if (one, two) not in told and not (name == "torch" and told):
             told.add((one, two))
@@ -130,7 +130,7 @@ def _code(old: Side, new: Side) -> Iterator[Change]:
 def _output(file: File | None, old: Side, new: Side) -> str:
     """Whether a file was written by one of the runs: then it is what came of them, and not what they came of."""
     spans = [(each.started, each.ended) for each in (old, new) if each.ended]
-    return "output" if file and any(begun - 2000 <= file.changed <= ended + 2000 and begun for begun, ended in spans) else ""
+    return "output" if file and any(begun <= file.changed <= ended for begun, ended in spans) else ""
 
 
 def _weight(name: str) -> str:

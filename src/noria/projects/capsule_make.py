@@ -55,6 +55,7 @@ class Ran(Struct, frozen=True):
     python: Interpreter | None
     job: Job | None = None
     seeds: Mapping[str, str] = {}
+    threads: int = 0
 
 
 def script(ask: dict[str, Any]) -> None:
@@ -62,7 +63,7 @@ def script(ask: dict[str, Any]) -> None:
     _quietly()
     spool = _spool(Path(ask["folder"]), ask["run_id"], ask["job_id"], 0)
     python = Interpreter(ask["executable"], ask["prefix"], ask["base"], ask["version"], ask["implementation"], ask["path"])
-    ran = Ran(ask["run_id"], ask["command"], Path(ask["cwd"]), os.environ, python, None, ask["seeds"])
+    ran = Ran(ask["run_id"], ask["command"], Path(ask["cwd"]), os.environ, python, None, ask["seeds"], ask["threads"])
     _put(spool, lambda: _process(ran) if ask["job_id"] else _capsule(ran))
 
 
@@ -144,7 +145,7 @@ def _capsule(ran: Ran) -> Files:
     uncommitted = capsule_code.patch(tree)
     made = Capsule(
         FORMAT, ran.run_id, "job" if ran.job else "script", now(), command, str(ran.cwd), kept, software, capsule_software.hardware(), variables,
-        {**ran.seeds, **seeds(command, variables)}, data, _spec(ran.job), masked, notes, round(time.monotonic() - began, 3),
+        {**ran.seeds, **seeds(command, variables)}, data, _spec(ran.job), masked, ran.threads, notes, round(time.monotonic() - began, 3),
     )  # fmt: skip
     content = encoded(made)
     return {
