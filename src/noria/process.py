@@ -49,12 +49,13 @@ def start(
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
     keep: Sequence[int] = (),
+    umask: int = -1,
 ) -> Popen[bytes]:
     """Start a command in a session of its own: it outlives the caller, holds none of its file descriptors but those to `keep`, and
-    appends to `log`."""
+    appends to `log`. umask: what its files may not allow; the caller's if it is -1."""
     with log.open("ab") as out:
         return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, close_fds=True, pass_fds=keep,
-                                start_new_session=True, env=dict(env) if env is not None else None, cwd=cwd)  # fmt: skip
+                                start_new_session=True, env=dict(env) if env is not None else None, cwd=cwd, umask=umask)  # fmt: skip
 
 
 def leave(argv: Sequence[str]) -> None:
