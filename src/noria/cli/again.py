@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import click
 from msgspec import Struct, structs
 
-from noria import config, process
+from noria import config
 from noria.cli import show
 from noria.client.http import Server
 from noria.errors import Invalid, NotFound
@@ -61,9 +62,11 @@ def spec(server: Server, run: Run, found: Capsule, wanted: Wanted) -> JobSpec:
     home = config.load().folder
     if wanted.check:
         capsule_again.must_have_data(found, capsule_fetch.sets(server, run))
-    frozen = None if wanted.here else capsule_code.again(found.code, capsule_fetch.frozen(server, found, home / "code"), home / "code")
+    frozen = (
+        None if wanted.here else capsule_code.again(found.code, capsule_fetch.frozen(server, found, home / "code"), home / "code")
+    )
     now = active(os.environ)
-    name = run.info.run_name
+    name = f"{run.info.run_name}-again"
     made = capsule_again.spec(found, name, _experiment(server, run), recorded(os.environ, now), frozen)
     if found.spec is None:
         made = structs.replace(made, environment=now)
@@ -99,7 +102,9 @@ def _experiment(server: Server, run: Run) -> str:
 def _must_start(made: JobSpec, found: Capsule) -> None:
     program = made.command[0]
     if program.startswith("/") and not os.path.exists(program) and not made.agent:
-        raise NotFound(f"{program}, which run {found.run_id[:8]} was started with, is gone.", "`--locked` builds its environment anew.")
+        raise NotFound(
+            f"{program}, which run {found.run_id[:8]} was started with, is gone.", "`--locked` builds its environment anew."
+        )
 
 
 def _placed(made: JobSpec, found: Capsule, on: str) -> JobSpec:
@@ -125,7 +130,31 @@ def installed(found: Capsule) -> list[str]:
     """What the Python of a run has otherwise by now; nothing where it cannot be asked."""
     python = found.software.python
     said = capsule_software.ask(python, os.environ, "/") if python and os.path.exists(python) else None
-    return capsule_again.apart(found.software, structs.replace(found.software, version=said.version, packages=capsule_software.packages(said.path))) if said else []
+    return (
+        capsule_again.apart(
+            found.software, structs.replace(found.software, version=said.version, packages=capsule_software.packages(said.path))
+        )
+        if said
+        else []
+    )
+
+
+def locked(made: JobSpec, found: Capsule) -> JobSpec:
+    """A job in an environment with the packages that its run had. Raises Invalid if that cannot be built."""
+    from noria.projects import built
+
+    soft = found.software
+    if not soft.packages:
+        raise Invalid(f"Which packages run {found.run_id[:8]} had is not known.", "Leave out --locked.")
+    folder = config.load().folder / "locks" / hashlib.sha256(capsule_again.requirements(soft).encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (folder / "requirements.txt").write_text(capsule_again.requirements(soft))
+    (folder / "python_env.yaml").write_text(f'python: "{soft.version}"\ndependencies:\n  - -r requirements.txt\n')
+    need = built.needed(folder, "python_env.yaml")
+    assert need is not None  # The file is there.
+    ready = built.build(need, config.load().environments_folder, lambda line: click.echo(f"noria: {line}", err=True))
+    command = [ready.python if word == soft.python else word for word in made.command]
+    return structs.replace(made, command=command, environment=built.environment(ready))
 
 
 def compared(server: Server, old: Run, new: Run, progress: Callable[[int, int], None] = lambda done, total: None) -> Compared:
@@ -139,11 +168,20 @@ def compared(server: Server, old: Run, new: Run, progress: Callable[[int, int], 
             sides.append(capsule_fetch.side(server, run, found, home / "code"))
         except (NotFound, Invalid) as error:
             notes.append(error.message)
-            sides.append(capsule_fetch.side(server, run, structs.replace(found, code=structs.replace(found.code, digest="")) if found else None, home / "code"))
+            sides.append(
+                capsule_fetch.side(
+                    server,
+                    run,
+                    structs.replace(found, code=structs.replace(found.code, digest="")) if found else None,
+                    home / "code",
+                )
+            )
     progress(2, 4)
     curves = [capsule_fetch.curves(server, run) for run in (old, new)]
     progress(3, 4)
-    came = effect(*curves, capsule_fetch.artifacts(server, old, new), (capsule_fetch.seconds(old), capsule_fetch.seconds(new)))
+    came = effect(
+        curves[0], curves[1], capsule_fetch.artifacts(server, old, new), (capsule_fetch.seconds(old), capsule_fetch.seconds(new))
+    )
     return Compared(old, new, came, ranked(differences(*sides), came), _since(sides[0]), notes)
 
 
@@ -164,8 +202,13 @@ def _since(old: Side) -> list[Change]:
 
 def plain(found: Compared) -> dict[str, Any]:
     """As one JSON object: what was used and matters comes first, then what is otherwise here, then noise."""
-    used = [{**show.plain(each), "weight": round(weight(each, found.effect), 4), "says": sentence(each), "used": True} for each in found.changes]
-    since = [{**show.plain(each), "weight": round(weight(each), 4), "says": sentence(each), "used": False} for each in _unused(found)]
+    used = [
+        {**show.plain(each), "weight": round(weight(each, found.effect), 4), "says": sentence(each), "used": True}
+        for each in found.changes
+    ]
+    since = [
+        {**show.plain(each), "weight": round(weight(each), 4), "says": sentence(each), "used": False} for each in _unused(found)
+    ]
     first = [each for each in found.changes if matters(each)]
     return {
         "old": found.old.info.run_id, "new": found.new.info.run_id, "same": found.effect.same, "metrics": found.effect.metrics,
@@ -203,12 +246,21 @@ def _list(found: Compared) -> None:
         click.echo(f"-  otherwise here by now, and not used: {sentence(each)}")
     rest = len(found.changes) - len(first)
     if rest:
-        click.echo(f"   and {rest} that change nothing as a rule: {', '.join(dict.fromkeys(each.name or each.kind for each in found.changes if not matters(each)))[:200]}")
+        click.echo(
+            f"   and {rest} that change nothing as a rule: {', '.join(dict.fromkeys(each.name or each.kind for each in found.changes if not matters(each)))[:200]}"
+        )
 
 
 def sentence(change: Change) -> str:
     """One difference in words."""
-    what = {"code": "", "data": "data ", "package": "package ", "seed": "seed ", "parameter": "parameter ", "variable": "variable "}.get(change.kind, f"{change.kind} ")
+    what = {
+        "code": "",
+        "data": "data ",
+        "package": "package ",
+        "seed": "seed ",
+        "parameter": "parameter ",
+        "variable": "variable ",
+    }.get(change.kind, f"{change.kind} ")
     at = f"{what}{change.name}".strip()
     where = f" {change.where}" if change.where else ""
     if "\n" in change.old + change.new or (change.kind == "code" and change.where):
@@ -238,7 +290,7 @@ def whole(run: Run, found: Capsule) -> Sequence[tuple[str, str]]:
     kept, soft, hard = found.code, found.software, found.hardware
     frozen = kept.digest[:12] or "nothing frozen"
     rows = [
-        ("command", " ".join(found.command)), ("folder", found.cwd), ("code", f"{frozen}{f', what differs from its commit' if kept.over else ''}"),
+        ("command", " ".join(found.command)), ("folder", found.cwd), ("code", f"{frozen}{', what differs from its commit' if kept.over else ''}"),
         ("commit", f"{kept.commit[:12]}{', and what was not committed' if kept.dirty else ''}{f' ({kept.branch})' if kept.branch else ''}" if kept.commit else ""),
         ("reached", ", ".join(kept.reached[:8])), ("not frozen", ", ".join(f"{name} ({said[:12]})" for name, said in list(kept.left.items())[:5])),
         ("Python", f"{soft.implementation} {soft.version}, {len(soft.packages)} packages" if soft.python else ""), ("driver", soft.driver),
@@ -250,7 +302,3 @@ def whole(run: Run, found: Capsule) -> Sequence[tuple[str, str]]:
         *(("missing", note) for note in found.notes), ("made in", f"{found.seconds:.2f} s"),
     ]  # fmt: skip
     return [(name, value) for name, value in rows if value]
-
-
-def user() -> str:
-    return process.whoami()

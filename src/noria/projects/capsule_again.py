@@ -37,9 +37,7 @@ def spec(found: Capsule, name: str, experiment: str, env: Mapping[str, str], fro
     """env: of this shell, for a script, whose own was not kept. frozen: None to run the code as it is now. Raises Invalid for what nobody can do again."""
     command = _command(found)
     if found.spec is not None:
-        told = structs.replace(
-            found.spec, command=command, after=[], begin=0, at_once=0, site={}, code=None, name=found.spec.name or name
-        )
+        told = structs.replace(found.spec, command=command, after=[], begin=0, at_once=0, site={}, code=None, name=name)
         if told.script:
             return structs.replace(told, cwd=found.cwd, code=frozen)
     else:
@@ -144,9 +142,7 @@ def with_parameters(told: JobSpec, wanted: Mapping[str, str], logged: Mapping[st
 
 def _is_recipe(command: Sequence[str]) -> bool:
     """Whether it is `noria train …`, in any of its spellings."""
-    return any(
-        Path(one).name in ("noria", "noria.cli.main") and two == "train" for one, two in pairwise(command)
-    )
+    return any(Path(one).name in ("noria", "noria.cli.main") and two == "train" for one, two in pairwise(command))
 
 
 def must_have_data(found: Capsule, sets: Sequence[Set]) -> None:

@@ -217,7 +217,15 @@ def _data(ran: Ran, tree: Tree, kept: Kept, reached: Sequence[str], variables: M
     configs = [root / name for name in frozen if Path(name).suffix in (".yaml", ".yml", ".json", ".toml", ".cfg", ".ini", ".sh")]
     beside = [target for name, target in kept.links.items() if "/" not in name]
     found = capsule_data.found(
-        ran.command, [root / name for name in reached], configs, variables, beside, ran.cwd, root, known, home / "hashes"
+        ran.command,
+        [root / name for name in reached],
+        configs,
+        capsule_secrets.own(variables),
+        beside,
+        ran.cwd,
+        root,
+        known,
+        home / "hashes",
     )
     # A folder of the code's own is told file by file, with the code.
     return [each for each in found if not any(name.startswith(f"{each.path}/") for name in known)]

@@ -51,12 +51,10 @@ def variables(env: Mapping[str, str], asked: Mapping[str, str], read: Sequence[s
     wanted = (
         {name for name in env if _PLAIN.fullmatch(name)} | ({*asked} - {"PATH"}) | ({*read} & {*env} - {"PATH", "HOME", "USER"})
     )
-    found = {name: env.get(name, asked.get(name, "")) for name in sorted(wanted)}
-    return {
-        name: value
-        for name, value in found.items()
-        if not secret(name) and not looks_secret(value) and not name.startswith("NORIA_")
-    }
+    found = {name: env.get(name, asked.get(name, "")) for name in sorted(wanted) if not _OURS.fullmatch(name)}
+    if client := env.get("NORIA_CLIENT", ""):  # A launcher puts it behind what the job has.
+        found |= {"PYTHONPATH": found.get("PYTHONPATH", "").removesuffix(client).removesuffix(":")}
+    return {name: value for name, value in found.items() if value and not secret(name) and not looks_secret(value)}
 
 
 def own(variables: Mapping[str, str]) -> dict[str, str]:

@@ -55,12 +55,17 @@ def command(
         shown = ", ".join(apart[:5]) + (f" and {len(apart) - 5} more" if len(apart) > 5 else "")
         click.echo(f"noria: installed otherwise by now: {shown}; --locked builds the environment as it was", err=True)
     job = again.submitted(server, spec, old)
-    click.echo(f"noria: run {job.run_id[:8]} does run {old.info.run_id[:8]} '{old.info.run_name}' again, as job {job.id[:6]}", err=True)
+    click.echo(
+        f"noria: run {job.run_id[:8]} does run {old.info.run_id[:8]} '{old.info.run_name}' again, as job {job.id[:6]}", err=True
+    )
     job = _waited(server, job)
     settle(server)
     new = find.run(server, job.run_id)
     if job.exit_code != 0 and not as_json:
-        click.echo(f"noria: job {job.id[:6]} {job.state.lower()}: {job.reason or job.exit_code}; `noria logs {job.id[:6]}` shows what it printed", err=True)
+        click.echo(
+            f"noria: job {job.id[:6]} {job.state.lower()}: {job.reason or job.exit_code}; `noria logs {job.id[:6]}` shows what it printed",
+            err=True,
+        )
     told = again.compared(server, find.run(server, old.info.run_id), new)
     if as_json:
         show.as_json({"job": job, **again.plain(told)})
