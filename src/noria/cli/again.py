@@ -182,10 +182,10 @@ def compared(server: Server, old: Run, new: Run, progress: Callable[[int, int], 
     came = effect(
         curves[0], curves[1], capsule_fetch.artifacts(server, old, new), (capsule_fetch.seconds(old), capsule_fetch.seconds(new))
     )
-    return Compared(old, new, came, ranked(differences(*sides), came), _since(sides[0]), notes)
+    return Compared(old, new, came, ranked(differences(*sides), came), _since(*sides), notes)
 
 
-def _since(old: Side) -> list[Change]:
+def _since(old: Side, new: Side) -> list[Change]:
     """What the folder that a run was started in has otherwise by now, in files that the run had."""
     if old.capsule is None or not old.files:
         return []
@@ -197,7 +197,7 @@ def _since(old: Side) -> list[Change]:
             present[name] = file if found == file.content else File(found, int(path.stat().st_mtime * 1000))
         except OSError:  # Gone or unreadable: nothing of it can be told.
             present[name] = file
-    return ranked(differences(old, structs.replace(old, files=present)))
+    return ranked(differences(old, structs.replace(old, files=present, started=new.started, ended=new.ended)))
 
 
 def plain(found: Compared) -> dict[str, Any]:

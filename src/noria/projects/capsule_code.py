@@ -136,12 +136,14 @@ def files(packed: Path) -> dict[str, File]:
         }
 
 
-def again(kept: Kept, packed: Path | None, store: Path) -> Code:
-    """The code as a job takes it. Raises Invalid where it cannot be made again."""
+def again(kept: Kept, packed: Path | None, store: Path) -> Code | None:
+    """The code as a job takes it; None where the program is none of it, and runs in its folder. Raises Invalid where it cannot be made again."""
     if kept.digest and packed is not None:
         code.compare(packed)
     if kept.over:
         packed = _restored(kept, packed, store)
+    if packed is None and not kept.reached:
+        return None
     if packed is None:
         raise Invalid("The code of this run was too large to freeze.", "Use --here to run the code as it is now.")
     links = {name: target for name, target in kept.links.items() if os.path.lexists(target)}

@@ -42,7 +42,8 @@ class Set(Struct, frozen=True):
 
 
 class Side(Struct, frozen=True):
-    """One of two runs. capsule: None if it has none. Times in milliseconds since 1970; ended is 0 until it has."""
+    """One of two runs. capsule: None if it has none. Times in milliseconds since 1970; ended is 0 until it has. logged: the names
+    of files that it kept, which it made as a rule."""
 
     run_id: str
     capsule: Capsule | None
@@ -51,6 +52,7 @@ class Side(Struct, frozen=True):
     sets: list[Set] = []
     started: int = 0
     ended: int = 0
+    logged: list[str] = []
 
 
 class Change(Struct, frozen=True, omit_defaults=True):
@@ -115,7 +117,7 @@ def _code(old: Side, new: Side) -> Iterator[Change]:
         one, two = old.files.get(name), new.files.get(name)
         if one is not None and two is not None and one.content == two.content:
             continue
-        output = _output(two, old, new)
+        output = _output(name, two.changed if two else 0, old, new)
         ending = PurePosixPath(name).suffix.lower()
         if ending in DATA:
             yield from _rows_of(name, one, two, ending, output)
@@ -127,10 +129,10 @@ def _code(old: Side, new: Side) -> Iterator[Change]:
             yield Change(kind, name, left or "", right or "", why="" if left and right else "missing")
 
 
-def _output(file: File | None, old: Side, new: Side) -> str:
+def _output(name: str, changed: int, old: Side, new: Side) -> str:
     """Whether a file was written by one of the runs: then it is what came of them, and not what they came of."""
-    spans = [(each.started, each.ended) for each in (old, new) if each.ended]
-    return "output" if file and any(begun <= file.changed <= ended for begun, ended in spans) else ""
+    written = any(each.ended and each.started <= changed <= each.ended for each in (old, new))
+    return "output" if written or PurePosixPath(name).name in {*old.logged, *new.logged} else ""
 
 
 def _weight(name: str) -> str:
@@ -258,14 +260,14 @@ def _data(old: Side, new: Side, logged: set[str]) -> Iterator[Change]:
             else (left.size, left.changed) == (right.size, right.changed)
         )
         if not same:
-            why = _output(File(b"", right.changed), old, new) or ("beside" if right.why == "beside" else "")
+            why = _output(path, right.changed, old, new) or ("beside" if right.why == "beside" else "")
             plain = Change("data", path, left.digest or _weighed(left), right.digest or _weighed(right), why=why)
             seen = rows.moved(left.rows, right.rows) if left.rows and right.rows else None
             yield _moved(plain, seen, right.rows.unit if right.rows else "row")
     for path in sorted({*one} ^ {*two}):
         each, gone = (one[path], True) if path in one else (two[path], False)
         said = each.digest or _weighed(each)
-        why = _output(File(b"", each.changed), old, new) or "missing"
+        why = _output(path, each.changed, old, new) or "missing"
         yield Change("data", path, said if gone else "", "" if gone else said, why=why)
 
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 _TIMED = re.compile(
-    r"(^|/)(system|time)/|(^|[/_.])(seconds?|secs|ms|duration|elapsed|eta|throughput|latency|time|fps)($|[/_.])|per_(sec|second|s)$"
+    r"(^|/)(system|time)/|(^|[/_.])(seconds?|secs|ms|duration|elapsed|eta|throughput|latency|time|fps|tflops|mfu)($|[/_.])|per_(sec|second|s)$"
 )
-_MADE = re.compile(r"(^|/)(MLmodel|noria)(/|$)")
+_MADE = re.compile(r"(^|/)(MLmodel|noria\.digests\.json)$|/README\.md$|^noria/")
 
 
 class Curve(Struct, frozen=True):

@@ -106,7 +106,8 @@ def side(server: Server, run: Run, found: Capsule | None, store: Path) -> Side:
     files: dict[str, File] = capsule_code.files(packed) if packed else {}
     params = {each.key: each.value for each in run.data.params}
     ended = run.info.end_time if isinstance(run.info.end_time, int) else 0
-    return Side(run.info.run_id, found, files, params, sets(server, run), run.info.start_time or 0, ended)
+    logged = [path.rpartition("/")[2] for path in _tree(server, run)]
+    return Side(run.info.run_id, found, files, params, sets(server, run), run.info.start_time or 0, ended, logged)
 
 
 def sets(server: Server, run: Run) -> list[Set]:
@@ -143,12 +144,17 @@ def artifacts(server: Server, one: Run, two: Run) -> dict[str, str]:
 
 
 def _digests(server: Server, run: Run) -> dict[str, str]:
+    return {path: _digest(server, run, path) for path in _tree(server, run)}
+
+
+def _tree(server: Server, run: Run) -> list[str]:
+    """The files that a run kept itself."""
     try:
-        return {path: _digest(server, run, path) for path in server.tree(run.info.artifact_uri) if judged(path)}
+        return [path for path in server.tree(run.info.artifact_uri) if judged(path)]
     except Unavailable:
         raise
     except NoriaError:  # They lie where the server does not reach: there is nothing to compare.
-        return {}
+        return []
 
 
 def _digest(server: Server, run: Run, path: str) -> str:

@@ -64,6 +64,8 @@ def packages(path: Sequence[str]) -> dict[str, Package]:
     """By name; of two with one name Python takes the first."""
     found: dict[str, Package] = {}
     for folder in dict.fromkeys(os.path.abspath(each or ".") for each in path):
+        if os.path.exists(f"{folder}/.lib"):
+            continue  # The copy of Noria that a job carries.
         for entry in _entries(folder):
             if entry.name.endswith((".dist-info", ".egg-info")):
                 for name, package in _package(Path(entry.path)):
@@ -126,7 +128,14 @@ def libraries(of: Interpreter, inside: str) -> dict[str, Library]:
     found = {}
     for folder in dict.fromkeys(Path(text).resolve() for text in of.path if text):
         apart = not any(folder.is_relative_to(each) for each in usual) and not _OTHERS & {*folder.parts}
-        if apart and folder.is_dir() and not (folder / ".lib").exists() and (library := _library(folder)):
+        # Where distributions are installed, they say what there is.
+        if (
+            apart
+            and folder.is_dir()
+            and not (folder / ".lib").exists()
+            and not any(folder.glob("*.dist-info"))
+            and (library := _library(folder))
+        ):
             found[str(folder)] = library
     return found
 
