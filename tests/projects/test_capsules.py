@@ -110,7 +110,7 @@ def test_capsule_of_a_job_says_what_it_was(noria: Noria, project: Path) -> None:
     assert "hush" not in text and "API_TOKEN" not in text
     shown = noria("runs", "show", run, "--files").stdout
     assert "noria/capsule.json" in shown and "noria/uncommitted.patch" in shown
-    assert "2 CPUs" in noria("runs", "capsule", run).stdout or "CPUs" in noria("runs", "capsule", run).stdout
+    assert f"{len(os.sched_getaffinity(0))} CPUs" in noria("runs", "capsule", run).stdout
 
 
 def test_code_is_kept_once_for_all_runs(noria: Noria, project: Path, tmp_path: Path) -> None:
@@ -260,6 +260,7 @@ def test_digits_are_learned_again_bit_for_bit(noria: Noria, project: Path) -> No
     assert not other["same"] and other["changes"][0]["kind"] == "seed"
 
 
+@pytest.mark.slow  # One that is young may still be on its way.
 def test_run_without_a_capsule(noria: Noria, project: Path) -> None:
     subprocess.run([sys.executable, "train.py"], check=True, env={**os.environ, "NORIA_CAPSULES": "false"})
     (run,) = json.loads(noria("runs", "list", "--json").stdout)["runs"]

@@ -14,13 +14,16 @@ _MAKER = "noria.projects.capsule_make"
 """By its name alone: it is of a room above this one."""
 _CODE = f"import json, sys; ask = json.loads(sys.argv[1]); sys.path[:] = ask['path']; from {_MAKER} import script; script(ask)"
 _LONGEST = 100_000
+_WAIT = 3.0
+"""Seconds that the end of a job's task waits at most: schedulers kill what a job leaves behind."""
 made_for = ""
 """The run of this process whose capsule is made; later runs of it share that."""
+_over = -1
 
 
 def begin(run_id: str, job_id: str, folder: Path) -> None:
     """Have the capsule of this process made for a run. folder: where its spool is to lie."""
-    global made_for
+    global made_for, _over
     made_for = run_id
     torch = sys.modules.get("torch")
     seed, threads = getattr(torch, "initial_seed", None), getattr(torch, "get_num_threads", None)  # It may be half imported.
@@ -31,7 +34,14 @@ def begin(run_id: str, job_id: str, folder: Path) -> None:
     }  # fmt: skip
     text = json.dumps(ask)
     if sys.executable and len(text) < _LONGEST:
-        process.leave([sys.executable, "-I", "-S", "-c", _CODE, text])
+        _over = process.leave([sys.executable, "-I", "-S", "-c", _CODE, text])
+
+
+def finish() -> None:
+    """Let the capsule be made, if that is not done yet."""
+    global _over
+    process.left(_over, _WAIT)
+    _over = -1
 
 
 def _command() -> list[str]:

@@ -153,6 +153,8 @@ class ActiveRun:
             return  # A forked child shares the spool but not the run's end.
         if self._recorder is not None:
             self._recorder.stop()
+        if self._in_job and "noria.client.capsule" in sys.modules:
+            sys.modules["noria.client.capsule"].finish()
         if not self._in_job:
             self.append(End(status, now()))
         self.spool.close()

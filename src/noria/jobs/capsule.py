@@ -31,6 +31,7 @@ def begin(folder: Folder, job: Job, env: Mapping[str, str]) -> process.Popen[byt
     spools = settings.folder / "spool"
     apart = not spools.is_dir()
     spools = folder.spool if apart else spools
+    killed = job.spec.scheduler != "local"  # Schedulers kill what a job leaves behind.
     ask = json.dumps({"job_folder": str(folder.path), "folder": str(spools), "path": sys.path})
     cwd = job.spec.cwd if os.path.isdir(job.spec.cwd) else str(folder.path)
     try:
@@ -38,4 +39,4 @@ def begin(folder: Folder, job: Job, env: Mapping[str, str]) -> process.Popen[byt
     except OSError as error:
         say(f"no capsule: {error.strerror}")
         return None
-    return started if apart else None
+    return started if apart or killed else None

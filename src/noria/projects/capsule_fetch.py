@@ -14,7 +14,7 @@ from noria.client.http import Server
 from noria.client.rows import Rows
 from noria.errors import Invalid, NoriaError, NotFound, Unavailable
 from noria.projects import capsule as kept
-from noria.projects import capsule_code, code
+from noria.projects import capsule_code, check, code
 from noria.projects.capsule import Capsule
 from noria.projects.capsule_code import File
 from noria.projects.capsule_diff import Set, Side
@@ -24,6 +24,8 @@ from noria.wire import runs
 
 PATIENCE = 20.0
 """Seconds that a capsule is waited for that is being made, and how young a run is for which it may be."""
+_LATER = 5.0
+"""Seconds that are waited for a task that says which Python it is, where its launcher did not know."""
 _LARGEST = 1 << 30
 """Bytes of a file that is compared: it is fetched for that."""
 
@@ -67,11 +69,18 @@ def _waited(server: Server, run: Run, patience: float) -> Run:
 
 
 def _told(server: Server, run: Run, found: Capsule) -> Capsule:
-    """What a task said of its Python is better than what its launcher could guess."""
-    try:
-        process = msgspec.json.decode(_bytes(server, run, kept.PROCESS), type=kept.Process)
-    except (NoriaError, msgspec.MsgspecError):  # Its tasks said nothing, or not in words of this release.
-        return found
+    """What a task said of its Python is better than what its launcher could guess, and may come a little later."""
+    guessed = check.program(found.command) is None
+    until = time.monotonic() + _LATER
+    while True:
+        try:
+            process = msgspec.json.decode(_bytes(server, run, kept.PROCESS), type=kept.Process)
+            break
+        except (NoriaError, msgspec.MsgspecError):  # Its tasks said nothing, or not yet, or not in words of this release.
+            young = time.time() - (run.info.end_time or found.made) / 1000 < PATIENCE
+            if not guessed or not young or time.monotonic() > until:
+                return found
+            time.sleep(0.2)
     return structs.replace(found, software=process.software, seeds={**process.seeds, **found.seeds})
 
 
