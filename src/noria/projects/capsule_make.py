@@ -42,6 +42,7 @@ from noria.wire.spools import Artifact, Close, Header, Record, Tags
 
 _SEED = re.compile(r"--?(?:[\w.-]*[._-])?seed|(?:[\w.-]*[._])?seed", re.IGNORECASE)
 _SCRIPTS = re.compile(r"[\w./~-]+\.(?:py|sh)\b")
+_PYTHON = re.compile(r"(/[\w./+-]*/python[\d.]*)\b|(?:source|\.)\s+[\"']?([\w./+~-]+)/bin/activate\b")
 Files = dict[str, bytes | Path]
 
 
@@ -74,10 +75,28 @@ def job(ask: dict[str, Any]) -> None:
     spec = found.spec
     spool = _spool(Path(ask["folder"]), found.run_id, found.id, spec.world_size)
     program = check.program(spec.command)
-    name = program.python if program else "python3"
+    name = program.python if program else _named(spec.script or _text(spec.command))
     python = shutil.which(name, path=os.environ.get("PATH", os.defpath))
     asked = capsule_software.ask(python, os.environ, os.getcwd()) if python and not spec.environment.image else None
     _put(spool, lambda: _capsule(Ran(found.run_id, spec.command, Path(spec.cwd or os.getcwd()), os.environ, asked, found)))
+
+
+def _text(command: Sequence[str]) -> str:
+    """What a shell is to run: its files, and its words."""
+    found = [" ".join(command)]
+    for word in command:
+        try:
+            if word.endswith((".sh", ".bash", ".slurm", ".sbatch")) or "/" in word:
+                found.append(Path(word).read_text(errors="replace")[: 64 << 10])
+        except (OSError, ValueError):
+            continue
+    return "\n".join(found)
+
+
+def _named(text: str) -> str:
+    """The Python that a shell's text names by its path, or whose environment it activates; else the one that is found first."""
+    found = [each[0] or f"{each[1]}/bin/python" for each in _PYTHON.findall(text)]
+    return next((each for each in found if os.path.exists(each)), "python3")
 
 
 def _quietly() -> None:
