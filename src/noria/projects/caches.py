@@ -26,7 +26,7 @@ from noria.projects import claims
 
 MADE = "noria.json"
 """In an environment's folder: its record, too. A folder without it was never finished."""
-_TOUCH = 3600.0
+_TOUCH, _DAY = 3600.0, 86_400.0
 
 
 class Record(Struct, frozen=True):
@@ -92,12 +92,9 @@ def _trusted(folder: Path) -> None:
             raise Invalid(f"Everybody can write to {parent}, and so put another {folder.name} there.", f"chmod o-w {parent}")
 
 
-def is_shared(place: Path) -> bool:
-    """Whether other users are to use what is there: a group writes to it, or everybody may reach it."""
-    from noria.projects.pythons import reachable
-
-    mode = place.stat().st_mode
-    return bool(mode & 0o020) or bool(mode & 0o004 and reachable(str(place)))
+def is_a_groups(place: Path) -> bool:
+    """Whether several users build there."""
+    return bool(place.stat().st_mode & 0o020)
 
 
 def umask(place: Path) -> int:
@@ -113,7 +110,7 @@ def open_up(place: Path, folder: Path) -> int:
         for path in (at, *(os.path.join(at, name) for name in names)):
             seen = os.lstat(path)
             total += seen.st_size
-            if stat.S_ISLNK(seen.st_mode):
+            if stat.S_ISLNK(seen.st_mode) or os.getuid() not in (0, seen.st_uid):  # A link to another user's cache of a tool.
                 continue
             mode = stat.S_IMODE(seen.st_mode)
             wanted = mode | (readers & (0o055 if mode & 0o100 else 0o044))
@@ -160,7 +157,10 @@ def publish(place: Path, record: Record) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        before = _read(place / f"{record.digest}.json")
         os.replace(beside, place / f"{record.digest}.json")
+        if before is not None and (place / before.folder).is_dir() and os.access(place / before.folder, os.W_OK):
+            os.utime(place / before.folder)  # Jobs may still use it: its last use is now, for `prune`.
     except OSError as error:
         raise Unavailable(f"The environment cannot be kept in {place} ({error.strerror}).", "Make room there.") from None
 
@@ -195,11 +195,20 @@ def left(place: Path) -> Iterator[Path]:
     current = {each.record.folder for each in kept(place)}
     for path in place.iterdir():
         digest, _, number = path.name.partition(".")
-        if not digest or not number.removesuffix(".sif").isdigit() or path.name in current:
+        if not digest or not number.isdigit() or path.name in current:
             continue
-        holder = claims.read(place / f"{digest}.{number.removesuffix('.sif')}.claim")
-        if not isinstance(holder, claims.Holder) or claims.is_dead(holder) or (path / MADE).exists():
+        claim = place / f"{digest}.{number}.claim"
+        holder = claims.read(claim)
+        if not isinstance(holder, claims.Holder) or claims.is_dead(holder) or _is_old(claim) or (path / MADE).exists():
             yield path
+
+
+def _is_old(claim: Path) -> bool:
+    """Whether its holder, of another machine, has not touched it for a day, however wrong the clocks are."""
+    try:
+        return time.time() - claim.stat().st_mtime > _DAY
+    except OSError:
+        return False
 
 
 def named(place: Path, name: str) -> Kept:
@@ -210,6 +219,15 @@ def named(place: Path, name: str) -> Kept:
     if len(found) > 1:
         raise Invalid(f"{name} is the beginning of {len(found)} environments.", "Write more of it.")
     return found[0]
+
+
+def forgotten(place: Path, before: float) -> Iterator[Path]:
+    """Claims that have ended, of what is not kept, and logs: those that are older than a time in seconds since 1970."""
+    digests = {each.record.digest for each in kept(place)}
+    for path in (*place.glob("*.claim"), *(place / "logs").glob("*.log")):
+        is_void = path.suffix == ".log" or isinstance(claims.read(path), claims.Ended)
+        if is_void and path.name.partition(".")[0] not in digests and path.stat().st_mtime <= before:
+            yield path
 
 
 def remove(place: Path, path: Path, digest: str = "") -> str:
