@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import structs
 
 from noria.cli.group import Group
 from noria.cli.show import json_option
@@ -23,12 +24,14 @@ _INSTEAD = {
     "csv": "noria runs export --format csv",
     "follow": "noria runs watch RUN",
     "tail": "noria runs watch RUN",
+    "compare": "noria runs diff OLD NEW",
+    "rerun": "noria rerun RUN",
 }
 
 
 @click.group(cls=Group, instead=_INSTEAD)
 def command() -> None:
-    """Runs: list, show, watch, delete, import, export.
+    """Runs: list, show, watch, compare, delete, import, export.
 
     A RUN is its id, the beginning of it, or its name.
 
@@ -36,6 +39,7 @@ def command() -> None:
     noria runs list --filter "metrics.loss < 0.3" --order-by "metrics.loss"
     noria runs show 4f1c --plot loss
     noria runs watch 4f1c
+    noria runs diff 4f1c 9be0
     noria runs import ./mlruns
     noria runs export runs.csv
     """
@@ -167,6 +171,48 @@ def watch(run: str, keys: tuple[str, ...], lines: bool, as_json: bool) -> None:
         sys.exit(130)
     click.echo(f"noria: run {found.info.run_id[:8]} '{found.info.run_name}' is {status}", err=True)
     sys.exit(0 if status == "FINISHED" else 1)
+
+
+@command.command()
+@click.argument("old")
+@click.argument("new")
+@json_option
+def diff(old: str, new: str, as_json: bool) -> None:
+    """Say what is different between two runs, the likeliest cause first.
+
+    OLD and NEW are runs: code line by line, packages, data row by row, seeds, parameters, variables, machine; and what that did to the metrics, bit for bit. Those of `noria rerun` are compared by it.
+    """
+    from noria.cli import again, show
+    from noria.cli.progress import bar
+
+    server = _settled()
+    pair = _find(server, old), _find(server, new)
+    with bar("comparing") as progress:
+        found = again.compared(server, *pair, progress)
+    if as_json:
+        show.as_json(again.plain(structs.replace(found, since=[])))
+    else:
+        again.tell(structs.replace(found, since=[]))
+
+
+@command.command()
+@click.argument("run")
+@json_option
+def capsule(run: str, as_json: bool) -> None:
+    """Show what is kept to do a run again: command, code, packages, data, seeds, machine.
+
+    `noria rerun RUN` does it.
+    """
+    from noria.cli import again, show
+    from noria.projects import capsule_fetch
+
+    server = _settled()
+    found = _find(server, run)
+    kept = capsule_fetch.capsule(server, found)
+    if as_json:
+        show.as_json(kept)
+    else:
+        show.table(("CAPSULE", ""), again.whole(found, kept), "")
 
 
 @command.command()
