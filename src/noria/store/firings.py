@@ -80,10 +80,3 @@ def one(conn: Connection, request: wire.One) -> wire.Told:
     bodies = conn.execute(select(firing_line.c.body).where(firing_line.c.firing == found[0]).order_by(firing_line.c.id)).scalars()
     ((_, said),) = load(conn, found)
     return wire.Told(said, [msgspec.json.decode(body, type=wire.Line) for body in bodies])
-
-
-def of_event(conn: Connection, key: str, rule_id: int) -> wire.Fired:
-    """The firing that an event has become."""
-    query = select(firing.c.id).join(event, event.c.id == firing.c.event)
-    found = conn.execute(query.where(event.c.key == key, firing.c.rule == rule_id)).scalar_one()
-    return wire.Fired(load(conn, [found])[0][1])

@@ -13,7 +13,7 @@ from uuid import uuid4
 import msgspec
 from sqlalchemy import Connection, Row, delete, func, or_, select, update
 
-from noria.store import events, rows
+from noria.store import events, firings, rows
 from noria.store.firings import Progress
 from noria.store.schema import event, firing, mark, rule, rule_want
 from noria.store.steps import LEASE_MS
@@ -172,3 +172,10 @@ def _there(conn: Connection, of: Row[Any], text: str, time: int) -> bool:
     since = time - wire.span(_rule(of.body).dedupe_within)
     query = select(firing.c.id).where(firing.c.rule == of.id, firing.c.dedupe == text, firing.c.created > since)
     return conn.execute(query.where(firing.c.state != "skipped").limit(1)).first() is not None
+
+
+def fired(conn: Connection, key: str, rule_id: int) -> wire.Fired:
+    """The firing that an event has become."""
+    query = select(firing.c.id).join(event, event.c.id == firing.c.event)
+    found = conn.execute(query.where(event.c.key == key, firing.c.rule == rule_id)).scalar_one()
+    return wire.Fired(firings.load(conn, [found])[0][1])

@@ -86,8 +86,12 @@ def _lease(
 def _work(conn: Connection, name: str, key: int, progress: Progress) -> wire.Work:
     ((row, said),) = firings.load(conn, [key])
     assert progress.rule is not None
-    which = f"{said.id}-{'o' if progress.phase == 'otherwise' else ''}{progress.step}"
-    return wire.Work(said, progress.rule, row.turn, which, LEASE_MS)
+    return wire.Work(said, progress.rule, row.turn, _key(said.id, progress), LEASE_MS)
+
+
+def _key(uuid: str, progress: Progress) -> str:
+    """A step of a firing, the same each time that it is tried."""
+    return f"{uuid}-{'o' if progress.phase == 'otherwise' else ''}{progress.step}"
 
 
 def _set_due(conn: Connection, of: Row[Any], time: int) -> None:
@@ -114,6 +118,8 @@ def report(conn: Connection, request: wire.Report, time: int) -> list[wire.Work]
         raise Conflict(f"Firing {request.id[:12]} is no longer this engine's.", "Nothing is lost: whoever has it goes on.")
     of = conn.execute(select(rule).where(rule.c.id == found.rule)).one()
     progress = read(found.body)
+    if request.key != _key(found.uuid, progress):  # Its report has come before, and the answer to it was lost.
+        raise Conflict(f"Step {request.key[:48]} is over.", "Nothing is lost: the firing goes on with the next one.")
     request = _judged(progress, request)
     _tell(conn, found.id, progress, request, time)
     values = _after(progress, request, time)
