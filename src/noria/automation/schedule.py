@@ -92,20 +92,21 @@ def due(schedule: Schedule, missed: Missed, following: int, now: int) -> tuple[l
     """What to tell of: `following` is the next time that was not told of, and has come. Returns it and the next time then."""
     times = [following, *schedule.between(following, now, COUNTED)]
     if missed == "all":
-        told = [_time(schedule, time, late=now - time > GRACE_MS) for time in times[:ALL]]
+        told = [time_of(schedule, time, late=now - time > GRACE_MS) for time in times[:ALL]]
         return told, schedule.after(told[-1].time)
     uncounted = len(times) > COUNTED and schedule.after(times[-1]) <= now
     newest = schedule.last(now) if uncounted else times[-1]
     if missed == "once":
         late = now - newest > GRACE_MS
-        return [_time(schedule, newest, late=late, missed=len(times) - 1)], schedule.after(newest)
+        return [time_of(schedule, newest, late=late, missed=len(times) - 1)], schedule.after(newest)
     late_ones = [time for time in times if now - time > GRACE_MS]
     told = [_skipped(schedule, late_ones, more=uncounted)] if late_ones else []
     fresh = sorted({time for time in (*times, newest) if now - time <= GRACE_MS})
-    return told + [_time(schedule, time, late=False) for time in fresh], schedule.after(newest)
+    return told + [time_of(schedule, time, late=False) for time in fresh], schedule.after(newest)
 
 
-def _time(schedule: Schedule, time: int, *, late: bool, missed: int = 0) -> Time:
+def time_of(schedule: Schedule, time: int, *, late: bool, missed: int = 0) -> Time:
+    """A time of a schedule to tell of. missed: how many before it stand behind it."""
     return Time(time, {"scheduled": time, "at": schedule.said(time), "zone": str(schedule.zone), "late": late, "missed": missed})
 
 
