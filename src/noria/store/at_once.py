@@ -7,13 +7,13 @@ Each way to PostgreSQL and back costs more than what is asked there, and all who
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from noria.store import changes, database, registry
+from noria.store import changes, database, events, registry
 from noria.store.registry import VersionRow
-from noria.types import Change, ModelVersion, Tag
+from noria.types import ModelVersion, Tag
 
 # Made of the names of our own columns alone.
 _COLUMNS = VersionRow._fields[1:-1]
@@ -27,9 +27,10 @@ WITH counted AS (
     INSERT INTO model_version_tag (version, key, value)
     SELECT fresh.id, tag.key, tag.value FROM fresh, unnest(?::text[], ?::text[]) AS tag (key, value)
 ), line AS (
-    INSERT INTO registry_change ({changes.COLUMNS}) SELECT ?, ?, ?, fresh.version::text, ?, ?, ?, ?, ? FROM fresh
+    INSERT INTO registry_change ({changes.COLUMNS}) SELECT ?, ?, ?, fresh.version::text, ?, ?, ?, ?, ? FROM fresh RETURNING id
 )
-SELECT id, model, version, EXISTS (SELECT 1 FROM webhook WHERE status = 'ACTIVE') FROM fresh
+SELECT fresh.*, line.id, EXISTS (SELECT 1 FROM webhook WHERE status = 'ACTIVE')
+    OR EXISTS (SELECT 1 FROM rule_want WHERE kind = 'model_version') FROM fresh, line
 """  # noqa: S608
 _MOVE = f"""
 WITH found AS (
@@ -47,19 +48,33 @@ SELECT line.id, ARRAY(SELECT ARRAY[key, value] FROM model_version_tag WHERE vers
 """  # noqa: S608
 
 
+class Added(NamedTuple):
+    """A new version: its key, its model's, its number, and whether somebody may want to be told of it."""
+
+    key: int
+    model: int
+    number: int
+    somebody: bool
+
+
 def register(
     conn: Connection, name: str, values: tuple[Any, ...], tags: Mapping[str, str], user: str, evidence: Mapping[str, Any]
-) -> tuple[int, int, int, bool] | None:
-    """A new version, with `values` from its stage on: its key, its model's, its number, and whether somebody wants to be told; None
-    if there is no such model."""
-    time, action, _, _, *rest = changes.statement("created", name, user=user, after=values[0], evidence=evidence)[1]
+) -> Added | None:
+    """Make a version with `values` from its stage on; None if there is no such model."""
+    line = changes.statement("created", name, user=user, after=values[0], evidence=evidence)[1]
+    time, action, _, _, *rest = line
     asked = (values[-1], name, *values, list(tags), list(tags.values()), time, action, name, *rest)
-    found: tuple[int, int, int, bool] | None = database.run(conn, _REGISTER, asked).fetchone()
-    return found
+    found = database.run(conn, _REGISTER, asked).fetchone()
+    if found is None:
+        return None
+    key, model, number, line_key, somebody = found
+    if somebody:
+        events.of_change(conn, changes.line(line_key, (time, action, name, str(number), *rest), evidence))
+    return Added(key, model, number, somebody)
 
 
-def move(conn: Connection, name: str, version: str, stage: str, time: int, user: str) -> tuple[ModelVersion, Change]:
-    """A version that takes a stage, and its line. Raises NotFound as `registry.version_row` does."""
+def move(conn: Connection, name: str, version: str, stage: str, time: int, user: str) -> ModelVersion:
+    """A version that takes a stage. Raises NotFound as `registry.version_row` does."""
     registry.check_version(name, version)
     line = changes.statement("stage", name, version, user=user, after=stage)[1]
     asked = (name, int(version), stage, time, time, *line[:5], *line[6:])
@@ -71,4 +86,5 @@ def move(conn: Connection, name: str, version: str, stage: str, time: int, user:
     moved = registry.version(
         old._replace(stage=stage, last_update_time=time), [Tag(key, value) for key, value in tags], list(aliases)
     )
-    return moved, changes.line(key, (*line[:5], old.stage, *line[6:]), {})
+    events.of_change(conn, changes.line(key, (*line[:5], old.stage, *line[6:]), {}))
+    return moved

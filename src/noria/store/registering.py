@@ -158,15 +158,16 @@ def create_version(conn: Connection, request: wire.CreateVersion, user: str = ""
     key, model, number, somebody = added
     if source.model_id:
         logged_models.register(conn, source.model_id, request.name, number)
-    webhooks.tell(conn, "model_version", "created", request.name, lambda: {
-        "name": request.name, "version": str(number), "source": source.uri, "run_id": run_id or None, "tags": _values_of(tags),
-        "description": request.description or None}, somebody=somebody)  # fmt: skip
+    if somebody:
+        webhooks.tell(conn, "model_version", "created", request.name, lambda: {
+            "name": request.name, "version": str(number), "source": source.uri, "run_id": run_id or None, "tags": _values_of(tags),
+            "description": request.description or None})  # fmt: skip
     return wire.Version(registry.version(registry.VersionRow(key, model, number, *values, request.name), _sorted(tags), []))
 
 
 def _add(
     conn: Connection, name: str, values: tuple[Any, ...], tags: Mapping[str, str], user: str, evidence: Mapping[str, Any]
-) -> tuple[int, int, int, bool] | None:
+) -> at_once.Added | None:
     """The same as `at_once.register`, step by step."""
     counted = database.run(conn, _NEXT, (values[-1], name)).fetchone()
     if counted is None:
@@ -175,7 +176,7 @@ def _add(
     (key,) = database.run(conn, _INSERT_VERSION, (model, number, *values)).fetchone()
     rows.insert(conn, model_version_tag, ("version", "key", "value"), [(key, *pair) for pair in tags.items()])
     changes.add(conn, "created", name, str(number), user=user, after=values[0], evidence=evidence)
-    return key, model, number, True
+    return at_once.Added(key, model, number, somebody=True)
 
 
 def _source(conn: Connection, request: wire.CreateVersion) -> sources.Source:

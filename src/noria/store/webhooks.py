@@ -182,12 +182,9 @@ def body(event: str, data: object) -> bytes:
 _LISTENING = "SELECT id, events FROM webhook WHERE status = 'ACTIVE'"
 
 
-def tell(
-    conn: Connection, entity: str, action: str, name: str, data: Callable[[], dict[str, Any]], *, somebody: bool = True
-) -> None:
-    """Something happened to this model. data: what of it is told, asked for only if there is somebody to tell. somebody: whether there
-    may be."""
-    listening = database.run(conn, _LISTENING).fetchall() if somebody else []
+def tell(conn: Connection, entity: str, action: str, name: str, data: Callable[[], dict[str, Any]]) -> None:
+    """Something happened to this model. data: what of it is told, asked for only if there is somebody to tell."""
+    listening = database.run(conn, _LISTENING).fetchall()
     if not listening:
         return
     prompt = _is_prompt(conn, name)
