@@ -43,8 +43,7 @@ def command(
 
     Of a stage or an alias it follows: when another version stands there, that one is loaded beside the old one and takes over without a failed request.
     """
-    from noria import config
-    from noria.cli import units
+    from noria import config, units
     from noria.cli.local import connect
     from noria.models.fetch import fetch
     from noria.serve.log import Keep
