@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Connection, Row, select, update
 
 from noria.errors import Invalid, NotFound
-from noria.store import database, page
+from noria.store import database, events, page
 from noria.store.experiments import now
 from noria.store.schema import registered_model, registry_change
 from noria.types import Change
@@ -42,7 +42,9 @@ def add(
     text, values = statement(
         action, name, version, user=user, before=before, after=after, reason=reason, evidence=evidence
     )  # fmt: skip
-    return written(database.run(conn, text, values), values, evidence)
+    line = written(database.run(conn, text, values), values, evidence)
+    events.of_change(conn, line)
+    return line
 
 
 def statement(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sqlalchemy import Connection, delete, func, select
 
-from noria.store import database, histories, rows
+from noria.store import database, histories, rows, watching
 from noria.store.chunks import Floats, Ints, Points
 from noria.store.metrics import Damaged, split
 from noria.store.schema import latest, mark, metric_chunk, metric_log
@@ -57,6 +57,7 @@ def fold(conn: Connection, upto: int) -> tuple[bool, dict[int, int]]:
         query.where(metric_log.c.id > since, metric_log.c.id <= upto).order_by(metric_log.c.id).limit(FOLD)
     ).all()
     if not found:
+        watching.last(conn)
         return True, {}
     rewound = {row.run for row in found if row.rewind is not None}
     if rewound:
@@ -77,8 +78,12 @@ def fold(conn: Connection, upto: int) -> tuple[bool, dict[int, int]]:
     summaries = _summaries(groups)
     database.hold_changes(conn)
     _merge(conn, summaries)
+    watching.look(conn, groups, rewound)
     rows.upsert(conn, mark, [{"name": _FOLDED, "value": found[-1].id}])
-    return len(found) < FOLD, counts
+    done = len(found) < FOLD
+    if done and caught_up(conn):
+        watching.last(conn)
+    return done, counts
 
 
 def _summaries(groups: dict[tuple[int, str], list[bytes]]) -> dict[tuple[int, str], Summary]:

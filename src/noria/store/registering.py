@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Table, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from noria.errors import AlreadyExists, Invalid
-from noria.store import changes, database, logged_models, registry, rows, runs, sources, webhooks
+from noria.store import changes, database, events, logged_models, registry, rows, runs, sources, webhooks
 from noria.store.experiments import now
 from noria.store.schema import alias, model_version, model_version_tag, registered_model, registered_model_tag
 from noria.store.sources import PROMPT_TAG
@@ -156,14 +156,16 @@ def create_version(conn: Connection, request: wire.CreateVersion, user: str = ""
         model, number, "None", source.uri, source.location, run_id, request.description, user, request.run_link, time, time,
     )  # fmt: skip
     evidence = {"source": source.uri, **({"run_id": run_id} if run_id else {})}
-    made, *_, listening = database.run_all(
+    line = changes.statement("created", request.name, str(number), user=user, after="None", evidence=evidence)
+    made, *_, written, listening = database.run_all(
         conn,
         (_INSERT_VERSION, values),
         *((_INSERT_VERSION_TAG, (*pair, model, number)) for pair in _values_of(tags).items()),
-        changes.statement("created", request.name, str(number), user=user, after="None", evidence=evidence),
+        line,
         (webhooks.LISTENING, ()),
     )
     (key,) = made.fetchone()
+    events.of_change(conn, changes.written(written, line[1], evidence))
     if source.model_id:
         logged_models.register(conn, source.model_id, request.name, number)
     webhooks.tell(conn, "model_version", "created", request.name, lambda: {

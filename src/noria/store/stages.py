@@ -12,7 +12,7 @@ from msgspec import UNSET
 from sqlalchemy import Connection, func, select, update
 
 from noria.errors import Conflict, Invalid, NotFound
-from noria.store import changes, database, registry
+from noria.store import changes, database, events, registry
 from noria.store.experiments import now
 from noria.store.registry import VersionRow
 from noria.store.schema import model_version, registry_change
@@ -77,7 +77,9 @@ def _move(
         registry.said_of(conn, found),
     )
     moved = registry.with_said(found._replace(stage=stage, last_update_time=time), said)
-    return moved, changes.written(written, line[1], evidence)
+    told = changes.written(written, line[1], evidence)
+    events.of_change(conn, told)
+    return moved, told
 
 
 def _standing(conn: Connection, model: int, stage: Stage) -> list[int]:
