@@ -28,6 +28,7 @@ class Settings(Struct, frozen=True):
     on: where jobs go unless they say, a scheduler or the name of a profile; empty: to the cluster that answers here, or to this machine.
     machine: a folder in which the local queues of this machine's users tell each other what they have given away; the same for all.
     artifacts: where a server started here keeps artifacts, a folder or a URL of fsspec; empty: in its home.
+    environments: where environments are kept that files describe, on a file system that the nodes share; empty: in the home.
     system_metrics_interval: seconds between two samples of CPU, memory, disk, network and GPUs; 0 takes none.
     """
 
@@ -43,11 +44,16 @@ class Settings(Struct, frozen=True):
     on: str = ""
     machine: str = "/dev/shm/noria"  # noqa: S108 (others are to find it: neighbours.py believes no file but its owner's)
     artifacts: str = ""
+    environments: str = ""
     system_metrics_interval: float = 10.0
 
     @property
     def folder(self) -> Path:
         return Path(self.home).expanduser().absolute()
+
+    @property
+    def environments_folder(self) -> Path:
+        return Path(self.environments).expanduser().absolute() if self.environments else self.folder / "environments"
 
 
 def _file(path: Path) -> dict[str, object]:

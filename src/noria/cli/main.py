@@ -16,7 +16,6 @@ COMMANDS: Kind[object] = Kind("noria.cli.commands")
 
 
 _INSTEAD = {
-    "run": "noria submit -- python train.py",
     "experiment": "noria experiments list",
     "artifacts": "noria runs show RUN, which lists its files",
     "gc": "nothing: what `noria runs delete` and `noria experiments delete` take away can be restored",
@@ -53,6 +52,7 @@ def noria() -> None:
     \b
     noria demo                                the whole life of a model, in about a minute
     noria submit --gpus 1 -- python train.py  train on this machine or a cluster
+    noria run . -P alpha=0.5 --on slurm       an MLproject: a folder, a git URL or an archive
     noria ps; noria logs -f JOB               see how it goes
     noria why JOB                             why it failed, waits, stands still or is slow
     noria runs list; noria runs watch RUN     what was measured, and what is being measured

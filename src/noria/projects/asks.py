@@ -58,6 +58,13 @@ def _asked(command: Sequence[str], on: str | None, flags: Mapping[str, Any], arr
     return Asked(JobSpec(list(command), **{"cwd": str(here), "at_once": at_once, **fields}), members)
 
 
+def resources(on: str | None, flags: Mapping[str, Any]) -> JobSpec:
+    """Where a job goes and what it asks for, without anything that it runs. Raises Invalid as `asked` does."""
+    where = clusters.chosen(on)
+    fields = _fields({**_usual(where), **flags}, where, None)
+    return JobSpec([], **fields)
+
+
 def _of_script(
     command: Sequence[str], text: str, owner: str, where: Cluster, flags: Mapping[str, Any], array: str, here: Path
 ) -> Asked:
@@ -110,13 +117,13 @@ def _usual(where: Cluster) -> dict[str, Any]:
     return {name: str(value) if name in _READ or name == "gpus" else value for name, value in asked.items()}
 
 
-def _fields(flags: Mapping[str, Any], where: Cluster, here: Path) -> dict[str, Any]:
-    """The flags, and where they lead, as fields of a JobSpec."""
+def _fields(flags: Mapping[str, Any], where: Cluster, here: Path | None) -> dict[str, Any]:
+    """The flags, and where they lead, as fields of a JobSpec. here: the folder whose code is run; None if that is other code."""
     profile = where.profile
     fields = {name: _READ[name](value) if name in _READ else value for name, value in flags.items() if name not in _OTHERWISE}
     if "stage" in flags:
         fields["stage"] = _stage(flags["stage"], here=not where.is_elsewhere)
-    if flags.get("freeze") or where.is_elsewhere:
+    if here is not None and (flags.get("freeze") or where.is_elsewhere):
         fields["code"] = code.freeze(here, config.load().folder / "code")
     if "gpus" in flags:
         fields["gpus"], fields["gpu_type"] = units.gpus(flags["gpus"], profile.gpus)

@@ -69,7 +69,7 @@ def _repository(folder: Path) -> Tree | None:
         return process.run(["git", "-C", str(folder), *words])
 
     root = git("rev-parse", "--show-toplevel")
-    if root.code:
+    if root.code or git("check-ignore", "-q", ".").code == 0:  # What lies in a repository that ignores it is none of its files.
         return None
     top = root.out.rstrip("\n")
     # By one call: names of what is tracked, and of what is neither tracked nor ignored. Submodules are repositories of their own.
@@ -115,6 +115,13 @@ def links(tree: Tree) -> dict[str, str]:
             if name not in known and name not in folders and entry.name not in _JUNK - {".venv", "venv"}:
                 found[name] = str(root / name)
     return found
+
+
+def digest_of(folder: Path) -> str:
+    """Of the code in a folder alone, as it is now: the same wherever the folder lies."""
+    tree, root = gather(folder), folder.resolve()
+    inside = [Path(tree.root) / each for each in tree.files if (Path(tree.root) / each).is_relative_to(root)]
+    return _digest(Tree(str(root), [str(each.relative_to(root)) for each in inside]))
 
 
 def _digest(tree: Tree) -> str:

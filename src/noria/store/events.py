@@ -113,7 +113,9 @@ def post(conn: Connection, request: wire.Post) -> wire.Ids:
 def _digest(posted: wire.Posted) -> str:
     digest = posted.subject.get("digest")
     if not isinstance(digest, str) or not digest:
-        raise Invalid(f"Which version of data set '{posted.name[:80]}' is new?", 'Give subject = {"digest": "…"}, its content hash.')
+        raise Invalid(
+            f"Which version of data set '{posted.name[:80]}' is new?", 'Give subject = {"digest": "…"}, its content hash.'
+        )
     return digest
 
 
@@ -132,7 +134,9 @@ def of_dataset(conn: Connection, key: int, name: str, digest: str, source: str) 
 
 def of_run(conn: Connection, key: int) -> dict[str, Any]:
     """What events say of a run."""
-    query = select(run.c.uuid, run.c.name, experiment.c.name.label("experiment")).join(experiment, run.c.experiment == experiment.c.id)
+    query = select(run.c.uuid, run.c.name, experiment.c.name.label("experiment")).join(
+        experiment, run.c.experiment == experiment.c.id
+    )
     found = conn.execute(query.where(run.c.id == key)).one()
     return {"run_id": found.uuid, "run_name": found.name, "experiment": found.experiment}
 

@@ -43,6 +43,9 @@ def submit(conn: Connection, request: wire.Submit) -> wire.Submitted:
         raise Invalid(f"--array has {len(request.members)} members, and at most {_MEMBERS} are taken at once.", "Split it up.")
     if len({*request.members}) < len(request.members):
         raise Invalid("--array has a member twice.", "Write each number once.")
+    for kind, given in (("tag", request.tags), ("param", request.params)):
+        for name in given:
+            limits.key(name, kind)
     spec = msgspec.structs.replace(request.spec, after=_ids(conn, request.spec.after))
     stands = _standing(conn, stem, spec)
     if stands[0] == _NEVER:
@@ -50,7 +53,7 @@ def submit(conn: Connection, request: wire.Submit) -> wire.Submitted:
     budgets.check(conn, spec, request.user, len(request.members) or 1)
     new = [(f"{stem}_{number}", _member(spec, number, request.task), *_placed(stands, place, spec))
            for place, number in enumerate(request.members)] or [(stem, spec, *stands)]  # fmt: skip
-    _insert(conn, request.user, new)
+    _insert(conn, request, new)
     return wire.Submitted(get(conn, wire.Key(new[0][0])).job)
 
 
@@ -76,11 +79,13 @@ def _enough(spec: JobSpec) -> str:
     return f"{spec.at_once} members of its array are under way, which is as many as were asked for at once."
 
 
-def _insert(conn: Connection, user: str, new: Sequence[tuple[str, JobSpec, str, str]]) -> None:
+def _insert(conn: Connection, request: wire.Submit, new: Sequence[tuple[str, JobSpec, str, str]]) -> None:
     """New jobs, and their runs: of each its id, what it is told, why it may not start, and the sentence."""
-    run_ids = {job_id: uuid4().hex for job_id, *_ in new}
-    named = [(run_ids[job_id], spec.name, _tags(job_id, spec, user)) for job_id, spec, *_ in new]
+    user, run_ids = request.user, {job_id: uuid4().hex for job_id, *_ in new}
+    named = [(run_ids[job_id], spec.name, {**_tags(job_id, spec, user), **request.tags}) for job_id, spec, *_ in new]
     runs.insert_scheduled(conn, experiments.named(conn, new[0][1].experiment), user, named)
+    for run_id in run_ids.values() if request.params else ():
+        runs.put_params(conn, run_id, runs.row(conn, run_id).id, request.params)
     columns = ("id", "run_id", "spec", "scheduler", "state", "user", "created", "folder", "scheduler_id", "tries", "reason", "agent",
                "claimed", "hold")  # fmt: skip
     values = [

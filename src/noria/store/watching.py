@@ -95,7 +95,9 @@ def last(conn: Connection) -> None:
     wants = _wants(conn, "finished")
     for key in ids:
         about = events.of_run(conn, key)
-        values = {each.key: each for each in conn.execute(select(latest).where(latest.c.run == key, latest.c.key.in_(list(wants))))}
+        values = {
+            each.key: each for each in conn.execute(select(latest).where(latest.c.run == key, latest.c.key.in_(list(wants))))
+        }
         ending = conn.execute(select(run.c.end_time).where(run.c.id == key)).scalar() or 0
         for name, asked in wants.items():
             for each in asked:

@@ -12,7 +12,7 @@ class Submit(Struct, frozen=True):
     """A job, or an array of jobs: `members` are their numbers, and `task` the variable by which each finds its own.
 
     key: a user's second submission with the same one submits nothing, and has the first one's answer, whatever else it asks for. At most
-    255 characters; "" is none.
+    255 characters; "" is none. tags, params: of its run, besides what every job's run has.
     """
 
     spec: JobSpec
@@ -20,6 +20,8 @@ class Submit(Struct, frozen=True):
     members: list[int] = []
     task: str = "NORIA_TASK_ID"
     key: str = ""
+    tags: dict[str, str] = {}
+    params: dict[str, str] = {}
 
 
 class Submitted(Struct, frozen=True):

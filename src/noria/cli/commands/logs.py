@@ -29,7 +29,17 @@ def command(follow: bool, job: str) -> None:
     from noria.cli import show
     from noria.cli.local import connect
 
-    server, (key, rank) = connect(), _parsed(job)
+    key, rank = _parsed(job)
+    found, anything = printed(connect(), key, rank, follow=follow)
+    if not anything:
+        why = f": {found.reason}" if found.reason else ""
+        click.echo(f"noria: job {show.job_id(found.id)} is {found.state} and has printed nothing{why}", err=True)
+    elif rank is None:
+        _blame(found)
+
+
+def printed(server: Server, key: str, rank: int | None = None, *, follow: bool = True) -> tuple[Job, bool]:
+    """Print what a job prints, until it ends; the job, and whether that was anything."""
     positions: dict[int, int] = {}
     while True:
         found = _get(server, key)
@@ -37,13 +47,8 @@ def command(follow: bool, job: str) -> None:
             sys.stdout.write(line)
         sys.stdout.flush()
         if not follow or found.exit_code is not None or found.state == "CANCELLED":
-            break
+            return found, bool(positions)
         time.sleep(_TICK if Path(found.folder).exists() else _FAR)
-    if not positions:
-        why = f": {found.reason}" if found.reason else ""
-        click.echo(f"noria: job {show.job_id(found.id)} is {found.state} and has printed nothing{why}", err=True)
-    elif rank is None:
-        _blame(found)
 
 
 def _parsed(job: str) -> tuple[str, int | None]:
@@ -65,9 +70,9 @@ def _get(server: Server, job: str) -> Job:
 
 def _fresh(job: Job, positions: dict[int, int], only: int | None) -> Iterator[str]:
     """Whole lines that came since the last look; the rest of a file once its job has ended."""
-    from noria.jobs import printed
+    from noria.jobs.printed import since
 
-    for rank, data in printed.since(job, positions, only):
+    for rank, data in since(job, positions, only):
         end = len(data) if job.ended else data.rfind(b"\n") + 1
         positions[rank] = positions.get(rank, 0) + end
         prefix = f"[{rank}] " if job.spec.world_size > 1 and only is None else ""

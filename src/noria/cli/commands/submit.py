@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from noria.cli.options import asks
 from noria.cli.show import json_option
 
 if TYPE_CHECKING:
@@ -15,58 +16,13 @@ if TYPE_CHECKING:
 
 
 @click.command(context_settings={"ignore_unknown_options": False})
-@click.option(
-    "--on",
-    "scheduler",
-    help="Where: slurm, pbs, sge, local, or a cluster that noria.toml names.  [default: the scheduler that answers here]",
-)
-@click.option("--nodes", default=1, type=click.IntRange(1), show_default=True, help="Nodes.")
-@click.option("--tasks-per-node", default=1, type=click.IntRange(1), show_default=True, help="Processes on each node.")
-@click.option("--gpus", metavar="[TYPE:]N", help="GPUs on each node: 4, a100:4, or by their memory 24GB..80GB:4.")
-@click.option("--cpus", default=1, type=click.IntRange(1), show_default=True, help="CPUs for each task.")
-@click.option("--mem", help="Memory on each node, such as 8G.")
-@click.option("--time", help="Time limit, such as 30m, 2h or 1d.")
-@click.option("--queue", help="Queue, or partition; `noria queues` lists them.")
-@click.option("--account", help="Account, or project, that pays.")
-@click.option("--qos", help="Quality of service.")
-@click.option("--constraint", help="What nodes must have: features at Slurm, NAME=VALUE at PBS and Grid Engine.")
-@click.option("--reservation", help="A reservation of the site's.")
-@click.option("--exclusive", is_flag=True, help="Share the nodes with nobody.")
-@click.option("--exclude", metavar="NODE[,NODE]", help="Not on these nodes: n1,n2 or n[1-3].")
-@click.option("--nice", type=click.IntRange(0), help="Let others go first; the more, the more of them.")
-@click.option("--priority", type=int, help="Priority on the scheduler's own scale.")
-@click.option("--begin", metavar="TIME", help="Not before: 2h (from now), 16:30, 2026-12-01T16:30.")
-@click.option("--after", metavar="JOB[,JOB]", help="Only after these jobs or arrays have succeeded.")
+@asks
 @click.option("--array", metavar="N-M[:STEP][%K]", help="So many jobs, K at once; each finds its number in NORIA_TASK_ID.")
-@click.option("--raw", multiple=True, metavar="OPTIONS", help="Options of the site's own submit command, as they are; repeat.")
 @click.option("--name", help="Name of the job and its run.")
 @click.option("--key", default="", help="Submit once: again with the same key, and it is the same job that is told.")
 @click.option("--experiment", default="Default", show_default=True, help="Experiment of the run.")
-@click.option(
-    "--max-restarts",
-    default=0,
-    type=click.IntRange(0),
-    show_default=True,
-    help="Start again so often after a failure that nobody explains.",
-)
-@click.option("--retry", type=click.Choice(["auto", "never"]), default="auto", show_default=True,
-              help="Go on by itself after preemption, time limit and node failure, or end.")  # fmt: skip
-@click.option("--total-time", "total", metavar="TIME", help="Go on in slices of at most --time until so much is used up: 5d.")
-@click.option("--warn", metavar="TIME", help="Tell tasks so long before the time limit.  [default: by what a checkpoint costs]")
-@click.option(
-    "--hang", metavar="TIME", help="Without a step for so long it hangs, and is started again.  [default: by its steps]"
-)
-@click.option("--env", multiple=True, metavar="NAME[=VALUE]", help="Pass a variable to the job; repeat.")
-@click.option("--image", metavar="FILE", help="Run the tasks in this Apptainer image.")
-@click.option(
-    "--stage",
-    multiple=True,
-    metavar="PATH[:NAME]",
-    help="Copy this to each node's own disk first; it is at $NORIA_STAGE_NAME. Repeat.",
-)
 @click.option("--pack", is_flag=True, help="Take the active environment along as one file, which each node unpacks once.")
 @click.option("--launcher", type=click.Choice(["mpi"]), help="Start the tasks by mpirun, for programs that speak MPI.")
-@click.option("--check-nodes", is_flag=True, help="Find out first, in ten seconds, whether the nodes are sound.")
 @click.option("--freeze", is_flag=True, help="Run in a copy of the code as it is now, with what is not committed.")
 @click.option(
     "--check/--no-check",
@@ -97,7 +53,7 @@ def command(
     given = {name: value for name, value in flags.items() if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     wanted = asked(command, scheduler, given, array or "")
     if dry_run:
-        _show(wanted, as_json)
+        show_script(wanted, as_json)
         return
     clusters.must_reach(wanted.spec)
     if check:
@@ -128,11 +84,11 @@ def submit(server: Server, wanted: Asked, key: str = "") -> Submitted:
     if wanted.spec.agent and wanted.spec.code is not None:
         packed = Path(wanted.spec.code.file)
         server.upload(code.ROOT, packed.name, packed)
-        _reach(wanted.spec.agent)
+        reach(wanted.spec.agent)
     return server.call(jobs.SUBMIT, jobs.Submit(wanted.spec, whoami(), wanted.members, wanted.task, key))
 
 
-def _reach(cluster: str) -> None:
+def reach(cluster: str) -> None:
     """Make sure that an agent is there, where it is ours to start."""
     from noria.cli.reach import connect
     from noria.jobs import clusters
@@ -141,7 +97,7 @@ def _reach(cluster: str) -> None:
         connect(cluster)
 
 
-def _show(wanted: Asked, as_json: bool) -> None:
+def show_script(wanted: Asked, as_json: bool) -> None:
     """What an agent on this machine would do."""
     import os
     import shlex

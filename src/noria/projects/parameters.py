@@ -1,0 +1,147 @@
+"""An entry point and what was given for it, as one command for a shell: checked, filled in and quoted as MLflow does it.
+
+Values are quoted for the shell where they are filled in, and so they are logged, since MLflow logs them so.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import string
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from msgspec import Struct
+
+from noria.errors import Invalid
+from noria.projects.mlproject import Entry, Parameter
+
+_NUMBERS = {"float", "double", "number"}
+_WHOLE = {"int", "integer", "long"}
+_LOCAL = ("", "file")
+_SHELL = set("|&;<>()$`*?[]{}~#!\n\\")
+
+Download = Callable[[str, int], str]
+"""Fetches what a URI leads to, for the parameter at this place, and says where it is."""
+
+
+class Filled(Struct, frozen=True):
+    """A command, and the parameters as they are logged. values: what was given or stands by default, unquoted, by name. reads: files and
+    folders of this machine that parameters of type path name."""
+
+    command: str
+    logged: dict[str, str]
+    values: dict[str, str]
+    reads: list[str] = []
+
+
+def given(texts: Sequence[str]) -> dict[str, str]:
+    """NAME=VALUE as people write it."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise Invalid(f"-P {text} has no value.", "Write -P NAME=VALUE.")
+        if name in found:
+            raise Invalid(f"-P {name} was given twice.", "Give it once.")
+        found[name] = value
+    return found
+
+
+def filled(entry: Entry, values: Mapping[str, object], here: Path, project: Path, download: Download) -> Filled:
+    """here: what paths that were given are relative to. Defaults may also be relative to the project.
+
+    Raises Invalid for what is missing, what is no number, path or URI where one is asked for, and for a command that cannot be filled in.
+    """
+    _complete(entry, values)
+    plain, used, reads = {}, {}, []
+    for place, parameter in enumerate(entry.parameters.values()):
+        is_given = parameter.name in values
+        value = str(values[parameter.name]) if is_given else parameter.default or ""
+        plain[parameter.name] = value
+        if is_given:
+            _check(parameter, value)
+        used[parameter.name] = value
+        if parameter.type == "path":
+            used[parameter.name] = _path(parameter.name, value, (here,) if is_given else (here, project), download, place)
+            reads.append(used[parameter.name])
+        elif parameter.type == "uri" and not urlsplit(value).scheme:
+            raise Invalid(
+                f"Parameter {parameter.name} is {value!r}, which is no URI.", "Write one with its scheme, such as file:///data."
+            )
+    more = {name: str(value) for name, value in values.items() if name not in entry.parameters}
+    words = [_formatted(entry, used), *(f"--{shlex.quote(name)} {shlex.quote(value)}" for name, value in more.items())]
+    logged = {name: shlex.quote(value) for name, value in plain.items()} | {
+        shlex.quote(n): shlex.quote(v) for n, v in more.items()
+    }
+    return Filled(" ".join(words), logged, {**plain, **more}, reads)
+
+
+def _complete(entry: Entry, values: Mapping[str, object]) -> None:
+    """Raise Invalid for what must be given and is not; what was given under nearly that name is the likely cause."""
+    missing = [each.name for each in entry.parameters.values() if each.default is None and each.name not in values]
+    if not missing:
+        return
+    close = get_close_matches(missing[0], [name for name in values if name not in entry.parameters], 1)
+    cure = f"Did you mean it by -P {close[0]}=…?" if close else f"Write {' '.join(f'-P {name}=…' for name in missing)}."
+    what = f"parameter{'s' * (len(missing) > 1)} {', '.join(missing)}"
+    raise Invalid(f"The entry point {entry.name} needs the {what}.", cure)
+
+
+def _check(parameter: Parameter, value: str) -> None:
+    """Raise Invalid if a text is no number where one is asked for. Other types, and defaults, are the project's own."""
+    if parameter.type in _NUMBERS and _float(value) is None:
+        raise Invalid(
+            f"Parameter {parameter.name} is {value!r}, which is no number.", f"Write one, such as -P {parameter.name}=0.1."
+        )
+    number = _float(value) if parameter.type in _WHOLE else 0.0
+    if number is None or not math.isfinite(number) or number != int(number):
+        raise Invalid(
+            f"Parameter {parameter.name} is {value!r}, which is no whole number.", f"Write one, such as -P {parameter.name}=3."
+        )
+
+
+def _float(value: str) -> float | None:
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def _path(name: str, value: str, relative_to: Sequence[Path], download: Download, place: int) -> str:
+    """Where it is on this machine, whole; what is elsewhere is downloaded."""
+    parts = urlsplit(value)
+    if parts.scheme not in _LOCAL:
+        return download(value, place)
+    path = unquote(parts.path) if parts.scheme else value
+    for folder in relative_to:
+        if (folder / path).exists():
+            return os.path.abspath(folder / path)
+    raise Invalid(
+        f"Parameter {name} is {value!r}, and there is no such file or folder.", "Give its path from here, or a URI to download."
+    )
+
+
+def _formatted(entry: Entry, used: Mapping[str, str]) -> str:
+    try:
+        return entry.command.format(**{name: shlex.quote(value) for name, value in used.items()})
+    except (KeyError, IndexError):
+        names = [each for _, each, _, _ in string.Formatter().parse(entry.command) if each is not None and each not in used]
+        raise Invalid(f"The command of the entry point {entry.name} has {{{names[0]}}}, which is no parameter of it.",
+                      "Add it to the parameters in MLproject; braces of the command's own are written twice.") from None  # fmt: skip
+    except (ValueError, AttributeError) as error:
+        raise Invalid(
+            f"The command of the entry point {entry.name} cannot be filled in: {error}.", "Braces of its own are written twice."
+        ) from None
+
+
+def plain_words(command: str) -> list[str]:
+    """The words of a command that has nothing for a shell to do but to divide them; [] of any other."""
+    try:
+        words = [] if set(command) & _SHELL else shlex.split(command)
+    except ValueError:
+        return []
+    return words if words and "=" not in words[0] else []
