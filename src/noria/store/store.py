@@ -18,7 +18,7 @@ from sqlalchemy import Connection as Connection
 from sqlalchemy import exc
 
 from noria.errors import NoriaError, Unavailable
-from noria.store import database, folding, metrics, runs
+from noria.store import database, events, folding, metrics, runs
 from noria.store.keeper import Keeper
 from noria.store.metrics import Append
 from noria.store.news import News
@@ -59,6 +59,8 @@ class Store:
         self._fold: Future[None] | None = None  # The fold that is asked for and has not begun.
         self._behind = True  # Whether `latest` may lack what is in the hot log.
         self._doubtful = False  # Whether it is not known any more what is on the disk.
+        self.happened: Callable[[], None] = lambda: None
+        """Called in the writer's thread when something was committed that a rule may wait for; returns at once."""
         self._active: dict[str, int] = {}  # Runs that may be logged to, as the writer knows them; it alone changes that.
         self._writer = threading.Thread(target=self._write_forever, args=(connection,), name="noria-writer", daemon=True)
         self._writer.start()
@@ -179,6 +181,12 @@ class Store:
         elif connection.info.pop("appended", False):
             self._behind = True
         tell(outcomes)
+        self._wake(connection)
+
+    def _wake(self, connection: Connection) -> None:
+        """Rules are told after the commit."""
+        if connection.info.pop(events.HAPPENED, False):
+            self.happened()
 
     def _doubt(self, error: Exception) -> Exception:
         """What to answer after this error. After a failed sync nothing more is written: the next one would succeed and lie."""
@@ -220,6 +228,7 @@ class Store:
             problem = self._doubt(error)
             outcomes = [(future, None, problem) for future in asked]
         tell(outcomes)
+        self._wake(connection)
 
     def _append(self, connection: Connection, items: Sequence[_Item]) -> list[Outcome]:
         """All batches with one look at their runs and few inserts."""

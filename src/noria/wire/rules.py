@@ -250,12 +250,13 @@ class Claimed(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True):
-    """What became of a step. wait: milliseconds after which to ask again for one that waits; 0 leaves it to the server. room: whether the
+    """What became of a step, by its key. wait: milliseconds after which to ask again for one that waits; 0 leaves it to the server. room: whether the
     engine would go on with this rule at once."""
 
     engine: Name
     id: Name
     turn: int
+    key: Name
     state: StepState
     result: dict[str, Any] = {}
     note: str = ""
