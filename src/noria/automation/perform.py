@@ -45,9 +45,7 @@ def _act(work: Work, client: Server) -> Acted:
     filled = fields.fill(step, context)
     client.cause = [*firing.event.cause, f"{rule.name}/{firing.id}"]
     try:
-        return action.act(
-            Act(client, work.key, firing.event, filled, firing.steps, firing.result, failed, rule.name, firing.id)
-        )
+        return action.act(Act(client, work.key, firing.event, filled, firing.steps, firing.result, failed, rule.name, firing.id))
     finally:
         client.cause = ()
 

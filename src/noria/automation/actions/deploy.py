@@ -73,7 +73,11 @@ def check(settings: dict[str, Any]) -> None:
 
 
 def causes(settings: dict[str, Any]) -> list[Causes]:
-    return [Causes("model_version", {"name": str(settings["deploy"])})] if settings.get("alias") else []
+    return (
+        [Causes("model_version", {"name": str(settings["deploy"]), "alias": str(settings["alias"])})]
+        if settings.get("alias")
+        else []
+    )
 
 
 def act(ask: Act) -> Acted:

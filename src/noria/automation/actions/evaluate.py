@@ -44,8 +44,8 @@ def check(settings: dict[str, Any]) -> None:
 
 
 def causes(settings: dict[str, Any]) -> list[Causes]:
-    """The ends of its jobs, which are called so."""
-    return [Causes("job_ended", {"name": ""})]
+    """The ends of its jobs, whose names begin so."""
+    return [Causes("job_ended", {"name": f"evaluate-{settings['evaluate']}-"})]
 
 
 def act(ask: Act) -> Acted:

@@ -46,7 +46,7 @@ def _read(settings: dict[str, Any]) -> tuple[Notice, Struct]:
     if not isinstance(name, str) or name not in NOTICES.names():
         raise Invalid(f"The step 'notify' knows no '{str(name)[:60]}'.", f"Write one of: {', '.join(NOTICES.names())}.")
     for each in _OWN[1:]:
-        if not isinstance(settings.get(each, ""), str):
+        if not isinstance(settings.get(each, ""), str | int | float):
             raise Invalid(f"The step 'notify': '{each}' is no text.", f'Write {each} = "…".')
     notice = NOTICES.get(name)
     own = {key: value for key, value in settings.items() if key not in _OWN}
@@ -74,8 +74,8 @@ def message(ask: Act) -> Message:
     """What is said, by the settings, or else of the event and what came of it."""
     named = str(ask.event.subject.get("name", ""))
     what = f"{ask.event.kind.replace('_', ' ')} {named}".strip()
-    title = ask.settings.get("title") or f"{ask.rule or 'noria'}: {what}{' failed' if ask.failed else ''}"
-    text = ask.settings.get("text") or "\n".join([title, *([ask.failed] if ask.failed else _shown(ask))])
+    title = str(ask.settings.get("title", "")) or f"{ask.rule or 'noria'}: {what}{' failed' if ask.failed else ''}"
+    text = str(ask.settings.get("text", "")) or "\n".join([title, *([ask.failed] if ask.failed else _shown(ask))])
     data = {
         "rule": ask.rule,
         "firing": ask.firing,

@@ -19,7 +19,7 @@ from typing import Any
 from noria.automation import steps, unattended
 from noria.automation.actions import Act, Acted, Causes
 from noria.automation.evaluations import How
-from noria.automation.gate import Gate, load
+from noria.automation.gate import Gate
 from noria.automation.promote import Decision, champion_of, chosen, decide, unsettled
 from noria.automation.steps import Measured, Text
 from noria.errors import Conflict, Invalid
@@ -50,14 +50,14 @@ def check(settings: dict[str, Any]) -> None:
     for name in ("gate", "held_out"):
         if text := getattr(wanted, name):
             steps.path(text, name, "promote")
-    if wanted.gate and steps.is_filled(wanted.gate) and Path(wanted.gate).expanduser().exists():
-        load(Path(wanted.gate).expanduser())
     if wanted.ungated and (wanted.gate or wanted.held_out):
         raise Invalid("The step 'promote' has ungated, and something to judge by too.", "Write one of them.")
 
 
 def causes(settings: dict[str, Any]) -> list[Causes]:
-    return [Causes("model_version", {"name": str(settings["promote"])})]
+    name = str(settings["promote"])
+    moved = Causes("model_version", {"name": name, "stage": str(settings.get("to", "Production"))})
+    return [moved, Causes("job_ended", {"name": f"evaluate-{name}-"})]
 
 
 def act(ask: Act) -> Acted:

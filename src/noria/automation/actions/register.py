@@ -37,7 +37,7 @@ def check(settings: dict[str, Any]) -> None:
 
 
 def causes(settings: dict[str, Any]) -> list[Causes]:
-    return [Causes("model_version", {"name": str(settings["register"])})]
+    return [Causes("model_version", {"name": str(settings["register"]), "action": "created"})]
 
 
 def act(ask: Act) -> Acted:

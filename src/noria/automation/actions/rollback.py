@@ -38,7 +38,7 @@ def check(settings: dict[str, Any]) -> None:
 
 
 def causes(settings: dict[str, Any]) -> list[Causes]:
-    return [Causes("model_version", {"name": str(settings["rollback"])})]
+    return [Causes("model_version", {"name": str(settings["rollback"]), "stage": str(settings.get("stage", "Production"))})]
 
 
 def act(ask: Act) -> Acted:

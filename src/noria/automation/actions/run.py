@@ -53,13 +53,8 @@ def check(settings: dict[str, Any]) -> None:
 
 
 def causes(settings: dict[str, Any]) -> list[Causes]:
-    """The end of its job, and whatever the job does."""
-    return [
-        Causes("job_ended", {"name": str(settings.get("name", ""))}),
-        Causes("dataset"),
-        Causes("model_version"),
-        Causes("metric"),
-    ]
+    """The end of its job, if that has a name. What its program does besides nobody knows beforehand: such events say whom they follow from."""
+    return [Causes("job_ended", {"name": str(settings["name"])})] if settings.get("name") else []
 
 
 def act(ask: Act) -> Acted:
