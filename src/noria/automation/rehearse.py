@@ -18,12 +18,7 @@ def scheduled(rule: Rule, since: int, until: int) -> tuple[list[Event], bool]:
     """The times of a rule's schedule after one time and up to another, as its events, and whether there are more."""
     schedule = rules.schedule_of(rule)
     times = schedule.between(since, until, MOST + 1) if schedule else []
-    said = [
-        Event(f"schedule/{rule.name}/{time}", "schedule", time, {
-            "scheduled": time, "at": schedule.said(time), "zone": str(schedule.zone), "late": False, "missed": 0,
-        })
-        for time in times[:MOST] if schedule
-    ]  # fmt: skip
+    said = [Event(f"schedule/{rule.name}/{time}", "schedule", time, rules.at_hand(rule, time)) for time in times[:MOST]]
     return said, len(times) > MOST
 
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from noria.automation import cycles, fields, settings
 from noria.automation.actions import ACTIONS
-from noria.automation.schedule import Schedule, at, due
+from noria.automation.schedule import Schedule, at, due, time_of
 from noria.automation.triggers import TRIGGERS, Trigger
 from noria.errors import Invalid, NoriaError
 from noria.store.rules import Fresh, Want
@@ -101,6 +101,12 @@ def plan(rule: Rule, following: int, now: int) -> tuple[list[Time], int | None]:
     """See store/settling.Plan."""
     schedule = schedule_of(rule)
     return due(schedule, rule.missed, following, now) if schedule else ([], None)
+
+
+def at_hand(rule: Rule, now: int) -> dict[str, Any]:
+    """What the event of a rule that is fired by hand says of itself: for a schedule, as if it were time."""
+    schedule = schedule_of(rule)
+    return time_of(schedule, now, late=False).subject if schedule else {}
 
 
 def first(rule: Rule, now: int) -> int | None:

@@ -63,7 +63,7 @@ class Schedule:
 
     def last(self, time: int) -> int:
         """The last time up to this one."""
-        found = next(self._from(time + 1000, back=True))
+        found = next(each for each in self._from(time + 1000, back=True) if each <= time)
         while (following := self.after(found)) <= time:  # Backwards, a day on which clocks change may look otherwise.
             found = following
         return found
@@ -92,32 +92,28 @@ def due(schedule: Schedule, missed: Missed, following: int, now: int) -> tuple[l
     """What to tell of: `following` is the next time that was not told of, and has come. Returns it and the next time then."""
     times = [following, *schedule.between(following, now, COUNTED)]
     if missed == "all":
-        told = [_time(schedule, time, late=now - time > GRACE_MS) for time in times[:ALL]]
+        told = [time_of(schedule, time, late=now - time > GRACE_MS) for time in times[:ALL]]
         return told, schedule.after(told[-1].time)
     uncounted = len(times) > COUNTED and schedule.after(times[-1]) <= now
     newest = schedule.last(now) if uncounted else times[-1]
     if missed == "once":
         late = now - newest > GRACE_MS
-        return [_time(schedule, newest, late=late, missed=len(times) - 1)], schedule.after(newest)
+        return [time_of(schedule, newest, late=late, missed=len(times) - 1)], schedule.after(newest)
     late_ones = [time for time in times if now - time > GRACE_MS]
-    told = [_skipped(schedule, late_ones, more=uncounted)] if late_ones else []
-    fresh = sorted({time for time in (*times, newest) if now - time <= GRACE_MS})
-    return told + [_time(schedule, time, late=False) for time in fresh], schedule.after(newest)
+    until = schedule.last(now - GRACE_MS - 1) if uncounted else max(late_ones, default=0)
+    told = [_skipped(schedule, len(late_ones), following, until, more=uncounted)] if late_ones else []
+    fresh = schedule.between(max(following, now - GRACE_MS) - 1, now, COUNTED)
+    return told + [time_of(schedule, time, late=False) for time in fresh], schedule.after(newest)
 
 
-def _time(schedule: Schedule, time: int, *, late: bool, missed: int = 0) -> Time:
+def time_of(schedule: Schedule, time: int, *, late: bool, missed: int = 0) -> Time:
+    """A time of a schedule to tell of. missed: how many before it stand behind it."""
     return Time(time, {"scheduled": time, "at": schedule.said(time), "zone": str(schedule.zone), "late": late, "missed": missed})
 
 
-def _skipped(schedule: Schedule, times: list[int], *, more: bool) -> Time:
-    count = f"{len(times)} times" if len(times) > 1 else "One time"
-    which = f"from {schedule.said(times[0])} to {schedule.said(times[-1])}" if len(times) > 1 else schedule.said(times[0])
-    sentence = f"{'More than ' if more else ''}{count} missed, {which}: skipped, as the rule says."
-    subject = {
-        "scheduled": times[-1],
-        "at": schedule.said(times[-1]),
-        "missed": len(times) - 1,
-        "late": True,
-        "skipped": sentence,
-    }
-    return Time(times[-1], subject, skip=True)
+def _skipped(schedule: Schedule, count: int, first: int, last: int, *, more: bool) -> Time:
+    many = f"{count} times" if count > 1 else "One time"
+    which = f"from {schedule.said(first)} to {schedule.said(last)}" if count > 1 else schedule.said(first)
+    sentence = f"{'More than ' if more else ''}{many} missed, {which}: skipped, as the rule says."
+    subject = {"scheduled": last, "at": schedule.said(last), "missed": count - 1, "late": True, "skipped": sentence}
+    return Time(last, subject, skip=True)

@@ -49,8 +49,8 @@ def fire(conn: Connection, request: wire.Fire, user: str, time: int) -> wire.Fir
     while settle(conn, time):  # It comes after all that happened before.
         pass
     key = f"manual/{uuid4().hex}"
-    events.add(conn, "manual", row.name, key, {**request.subject, "user": user}, time=time, rule=row.id,
-               cause=events.chain(conn, []))  # fmt: skip
+    said = {**meaning.at_hand(rules.get(conn, wire.Key(row.name)).rule.rule, time), **request.subject, "user": user}
+    events.add(conn, "manual", row.name, key, said, time=time, rule=row.id, cause=events.chain(conn, []))
     settle(conn, time)
     return settling.fired(conn, key, row.id)
 

@@ -172,6 +172,8 @@ def _after(progress: Progress, said: wire.Report, time: int) -> dict[str, Any]:
         return _next(progress, time)
     if progress.phase == "then":
         progress.outcome, progress.why = ("stopped" if said.state == "stopped" else "failed"), said.note
+        if not progress.rule.otherwise:
+            return _over(progress, time)
         progress.phase, progress.step = "otherwise", -1
     return _next(progress, time)
 
@@ -187,7 +189,10 @@ def _next(progress: Progress, time: int) -> dict[str, Any]:
     if progress.step + 1 < len(steps):
         progress.step += 1
         return {"due": time + LEASE_MS, "goes_on": True}
-    progress.step = max(0, progress.step)
+    return _over(progress, time)
+
+
+def _over(progress: Progress, time: int) -> dict[str, Any]:
     return {"state": progress.outcome or "done", "ended": time, "due": 0}
 
 
