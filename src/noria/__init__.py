@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from noria.cli.notebook import register_model as register_model
     from noria.cli.notebook import search_runs as search_runs
     from noria.cli.notebook import set_experiment as set_experiment
+    from noria.cli.projects import run as run
     from noria.client.checkpoint import checkpoint as checkpoint
     from noria.client.checkpoint import resume as resume
     from noria.client.checkpoint import stopping as stopping
@@ -49,6 +50,7 @@ _FLUENT = (
     "log_metrics", "log_param", "log_params", "rewind", "run_id", "set_tag", "set_tags", "start_run")  # fmt: skip
 _LATE = {
     "noria.cli.notebook": ("get_run", "register_model", "search_runs", "set_experiment"),
+    "noria.cli.projects": ("run",),
     "noria.client.checkpoint": ("checkpoint", "resume", "stopping"),
     "noria.client.keras": ("keras_callback",),
     "noria.client.made": ("log_dict", "log_figure", "log_text"),

@@ -47,12 +47,13 @@ def start(
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
     keep: Sequence[int] = (),
+    umask: int = -1,
 ) -> Popen[bytes]:
     """Start a command in a session of its own: it outlives the caller, holds none of its file descriptors but those to `keep`, and
-    appends to `log`."""
+    appends to `log`. umask: what its files may not allow; the caller's if it is -1."""
     with log.open("ab") as out:
         return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, close_fds=True, pass_fds=keep,
-                                start_new_session=True, env=dict(env) if env is not None else None, cwd=cwd)  # fmt: skip
+                                start_new_session=True, env=dict(env) if env is not None else None, cwd=cwd, umask=umask)  # fmt: skip
 
 
 def fork(work: Callable[[], int], *, log: Path, env: Mapping[str, str], cwd: str) -> int:
@@ -109,9 +110,9 @@ _PIPE = 2**20
 """Bytes that a pipe holds before its writer waits; what Linux lets anybody have."""
 
 
-def within(argv: Sequence[str], *, env: Mapping[str, str]) -> int:
+def within(argv: Sequence[str], *, env: Mapping[str, str], cwd: str | None = None) -> int:
     """Let a command have the terminal until it ends; its return code."""
-    return subprocess.run(argv, env=dict(env)).returncode
+    return subprocess.run(argv, env=dict(env), cwd=cwd).returncode
 
 
 def python(module: str, *args: str) -> list[str]:

@@ -231,13 +231,16 @@ class Endpoint(Struct, frozen=True):
 
 class Code(Struct, frozen=True):
     """A job's code as it was at submission. file: the packed code. inside: the folder below its root in which the command was given.
-    links: names below its root, and where they lead. commit: of git, "" outside of a repository; dirty: whether files differ from it."""
+    links: names below its root, and where they lead. commit: of git, "" outside of a repository; dirty: whether files differ from it.
+    objects: where that repository keeps them, and remote: where it was cloned from, so that the copy knows its commit too."""
 
     file: str
     inside: str
     links: dict[str, str]
     commit: str = ""
     dirty: bool = False
+    objects: str = ""
+    remote: str = ""
 
 
 class Environment(Struct, frozen=True):

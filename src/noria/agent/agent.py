@@ -263,7 +263,7 @@ class Agent:
             if not here.exists():
                 self.server.download(code.ROOT, name, here)
                 code.compare(here)
-            frozen = replace(frozen, file=str(here), links={})  # What they lead to is not on this machine.
+            frozen = replace(frozen, file=str(here), links={}, objects="")  # What they lead to is not on this machine.
         return code.thaw(frozen, folder.path / "code")
 
     def _job_env(self, job: Job, folder: Folder) -> dict[str, str]:

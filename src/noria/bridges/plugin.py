@@ -6,6 +6,7 @@ mlflow loads them each time that it is imported, so nothing is imported here bef
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 from typing import Any
 
@@ -36,3 +37,8 @@ def _close() -> None:
 
 # mlflow ends its runs at exit too. It registers that after it has loaded this file, so that this here is called later.
 atexit.register(_close)
+
+if os.environ.get("NORIA_PROJECT_ENVIRONMENT"):
+    from noria.bridges.steps import watch
+
+    watch()

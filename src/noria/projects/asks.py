@@ -27,6 +27,9 @@ _BESIDES = {"name", "experiment", "max_restarts", "env", "raw", "after", "retry"
 _OTHERWISE = {"freeze", "image", "pack", "stage"}
 """Options that are no fields of a JobSpec."""
 
+_LISTS = {"env", "raw", "stage"}
+"""Options that are repeated."""
+
 _TASKS = {"image", "pack", "stage"}
 """What is done for the tasks that Noria starts, and no others."""
 
@@ -63,6 +66,17 @@ def resources(on: str | None, flags: Mapping[str, Any]) -> JobSpec:
     where = clusters.chosen(on)
     fields = _fields({**_usual(where), **flags}, where, None)
     return JobSpec([], **fields)
+
+
+def told(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Asks by the names of their options, from Python or JSON, as if they were written behind `noria submit`. Raises Invalid for others."""
+    found = {name.replace("-", "_"): value for name, value in settings.items()}
+    known = sorted({*_ASKABLE, *_READ, "env", "image", "stage", "pack"})
+    for name in found:
+        if name not in known:
+            raise Invalid(f"There is no option '{name}' of a job.", f"It may be one of: {', '.join(known)}.")
+    return {name: str(value) if name == "gpus" or (name in _READ and name != "raw") else [value] if name in _LISTS and isinstance(value, str) else value
+            for name, value in found.items()}  # fmt: skip
 
 
 def _of_script(

@@ -12,6 +12,7 @@ import stat
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 from msgspec import Struct
@@ -46,7 +47,18 @@ def freeze(folder: Path, store: Path) -> Code:
     if not packed.exists():
         packed = _pack(tree, store)
     inside = os.path.relpath(folder.resolve(), tree.root)
-    return Code(str(packed), "" if inside == "." else inside, links(tree), tree.commit, tree.dirty)
+    objects, remote = _origin(Path(tree.root)) if tree.commit else ("", "")
+    return Code(str(packed), "" if inside == "." else inside, links(tree), tree.commit, tree.dirty, objects, remote)
+
+
+def _origin(root: Path) -> tuple[str, str]:
+    """Where a repository has its objects, and its first remote, without a password."""
+    common = process.run(["git", "-C", str(root), "rev-parse", "--git-common-dir"]).out.strip()
+    names = process.run(["git", "-C", str(root), "remote"]).out.split()
+    url = process.run(["git", "-C", str(root), "remote", "get-url", names[0]]).out.strip() if names else ""
+    parts = urlsplit(url)
+    public = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.scheme else url
+    return str((root / common / "objects").resolve()), public
 
 
 def gather(folder: Path) -> Tree:
@@ -192,5 +204,20 @@ def thaw(frozen: Code, into: Path) -> Path:
         tar.extractall(beside)  # noqa: S202 (written by _pack, or compared with its name)
     for name, target in frozen.links.items():
         (beside / name).symlink_to(target)
+    if frozen.objects:
+        _repeat(frozen, beside / ".git")
     os.replace(beside, into)
     return inside
+
+
+def _repeat(frozen: Code, git: Path) -> None:
+    """A repository with the commit that the code is of and nothing else, which reads objects where they are. What a job commits stays there."""
+    (git / "objects" / "info").mkdir(parents=True)
+    (git / "refs").mkdir()
+    (git / "HEAD").write_text(f"{frozen.commit}\n")
+    (git / "objects" / "info" / "alternates").write_text(f"{frozen.objects}\n")
+    remote = (
+        f'[remote "origin"]\n\turl = {frozen.remote}\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n' if frozen.remote else ""
+    )
+    (git / "config").write_text(f"[core]\n\trepositoryformatversion = 0\n\tbare = false\n{remote}")
+    process.run(["git", "-C", str(git.parent), "read-tree", "HEAD"])  # Without git there, nobody asks what has changed.

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import urllib.error
-import urllib.request
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from noria.client.http import Server
 from noria.errors import Invalid, NotFound, Unavailable
-from noria.models import fetch as models
 from noria.wire import artifacts, runs
 
 
@@ -21,6 +18,8 @@ def download(server: Server, uri: str, into: Path) -> str:
     if scheme in ("http", "https"):
         return str(over_http(uri, into))
     if scheme == "models":
+        from noria.models import fetch as models  # A tenth of a second, which few parameters are worth.
+
         return str(models.fetch(server, uri).folder)
     if scheme == "runs":
         run, _, path = uri.removeprefix("runs:/").partition("/")
@@ -50,11 +49,15 @@ def _artifact(server: Server, root: str, path: str, into: Path) -> str:
 
 def over_http(url: str, folder: Path) -> Path:
     """The file, under its own name, in a folder."""
+    import urllib.error  # Slow to import, as is what it imports.
+    import urllib.request
+
     target = folder / (Path(unquote(urlsplit(url).path)).name or "index.html")
     try:
         with urllib.request.urlopen(url, timeout=60) as answer, target.open("wb") as file:  # noqa: S310 (http or https)
             shutil.copyfileobj(answer, file)
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code in (401, 403, 404):
             raise Invalid(
                 f"{url} is private, or is not there (HTTP {error.code}).", "Fetch it yourself, and give the file."

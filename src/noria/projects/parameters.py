@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import os
 import shlex
-import string
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -128,9 +127,9 @@ def _path(name: str, value: str, relative_to: Sequence[Path], download: Download
 def _formatted(entry: Entry, used: Mapping[str, str]) -> str:
     try:
         return entry.command.format(**{name: shlex.quote(value) for name, value in used.items()})
-    except (KeyError, IndexError):
-        names = [each for _, each, _, _ in string.Formatter().parse(entry.command) if each is not None and each not in used]
-        raise Invalid(f"The command of the entry point {entry.name} has {{{names[0]}}}, which is no parameter of it.",
+    except (KeyError, IndexError) as error:
+        name = error.args[0] if isinstance(error, KeyError) else ""
+        raise Invalid(f"The command of the entry point {entry.name} has {{{name}}}, which is no parameter of it.",
                       "Add it to the parameters in MLproject; braces of the command's own are written twice.") from None  # fmt: skip
     except (ValueError, AttributeError) as error:
         raise Invalid(

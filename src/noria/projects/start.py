@@ -25,10 +25,10 @@ from noria.wire import experiments, jobs
 
 Report = Callable[[str], None]
 """Told in a line what is being done, where that takes long."""
-_MANAGERS = {"conda": "conda", "docker": "docker", "image": "docker"}
-"""What MLflow calls the kinds of environments; all others are virtual ones."""
+_MANAGERS = {"image": "docker"}
+"""What MLflow calls otherwise than we do."""
 ENVIRONMENT = "NORIA_PROJECT_ENVIRONMENT"
-"""In a job: the digest of the file that its environment was built from, by which MLflow's own steps know that they have it."""
+"""In a job: the digest of the file that describes its environment, by which steps that MLflow starts know that they have it."""
 
 NO_CACHE = "NORIA_NO_CACHE"
 """In a job: its steps are not to be taken over either."""
@@ -103,7 +103,7 @@ def start(connection: Server, request: Request, report: Report = lambda line: No
     ready = prepared(connection, request, report)
     if request.cache and (done := steps.finished(connection, ready.spec.experiment, ready.digest)):
         return Started(done, cached=True, command=ready.command, environment=ready.environment, built=ready.built)
-    number = _experiment(connection, ready.spec.experiment)
+    number = experiment_id(connection, ready.spec.experiment)
     spec = replace(ready.spec, env={**ready.spec.env, "MLFLOW_EXPERIMENT_ID": number})
     if spec.agent and spec.code is not None:
         packed = Path(spec.code.file)
@@ -134,34 +134,26 @@ def prepared(connection: Server, request: Request, report: Report = lambda line:
     spec = _in_code(spec, folder, request, report)
     if request.check:
         _checked(spec, folder, filled)
-    experiment = request.experiment or spec.experiment
-    ours = {"MLFLOW_EXPERIMENT_ID": _experiment(connection, experiment), ENVIRONMENT: _described(need) if had else ""}
-    env = {**spec.env, **{name: value for name, value in ours.items() if value}}
-    spec = replace(
-        spec, command=["bash", "-c", filled.command], env=env, experiment=experiment, name=request.run_name or spec.name
-    )
+    env = {**spec.env, ENVIRONMENT: described(need)}
+    spec = replace(spec, command=["bash", "-c", filled.command], env=env, experiment=request.experiment or spec.experiment,
+                   name=request.run_name or spec.name)  # fmt: skip
     digest = steps.digest(folder, entry, filled, had.digest if had else steps.active(spec.environment))
-    tags = {
-        **_tags(request, found, spec),
-        **({"mlflow.project.env": _MANAGERS.get(had.kind, "virtualenv")} if had else {}),
-        steps.TAG: digest,
-    }
+    tags = tags_of(request, found) | {"mlflow.project.backend": spec.place}
+    tags |= {"mlflow.project.env": _MANAGERS.get(had.manager, had.manager)} if had else {}
+    tags |= {steps.TAG: digest} if digest else {}
     return Ready(spec, {**tags, **request.tags}, filled.logged, digest, filled.command,
                  had.folder if had else "", had.seconds if had and not had.cached else 0.0)  # fmt: skip
 
 
 def _surrounded(request: Request, project: Project, report: Report) -> tuple[JobSpec, built.Need | None, built.Built | None]:
     """The resources with what the project's programs find around them: what is active here, or what was built for it."""
-    spec = request.resources
-    if spec.environment.image or request.env_manager == "local":
-        return _as_here(spec), None, None
-    need = built.needed(Path(project.folder))
-    if need is None:
-        return _as_here(spec), None, None
+    spec, need = request.resources, built.needed(Path(project.folder))
+    if spec.environment.image or request.env_manager == "local" or need is None:
+        return _as_here(spec), need, None
     if spec.agent:
         raise Invalid(f"{spec.place} is elsewhere, and what is built here is not seen there.",
                       "Say --env-manager local to take what logging in there sets, or --image.")  # fmt: skip
-    had = built.build(need, config.load().folder / "environments", report)
+    had = built.build(need, config.load().environments_folder, report)
     return _within(_as_here(spec), had), need, had
 
 
@@ -175,11 +167,10 @@ def _as_here(spec: JobSpec) -> JobSpec:
 
 def _within(spec: JobSpec, had: built.Built) -> JobSpec:
     """With an environment in front of what is active here."""
-    if not had.python:
-        return replace(spec, environment=Environment(modules=spec.environment.modules, image=had.folder))
-    is_conda = had.kind == "conda" and (Path(had.folder) / "conda-meta").is_dir()
-    place = Environment("" if is_conda else had.folder, had.folder if is_conda else "", spec.environment.modules)
-    path = os.pathsep.join(filter(None, [str(Path(had.python).parent), spec.env.get("PATH", os.defpath)]))
+    place = replace(built.environment(had), modules=spec.environment.modules)
+    if place.image:
+        return replace(spec, environment=place, env={name: value for name, value in spec.env.items() if name != "PYTHONPATH"})
+    path = os.pathsep.join([str(Path(had.python).parent), spec.env.get("PATH", os.defpath)])
     return replace(spec, environment=place, env={**spec.env, "PATH": path})
 
 
@@ -202,7 +193,7 @@ def _checked(spec: JobSpec, folder: Path, filled: Filled) -> None:
         check.check(replace(spec, command=words, cwd=str(folder)))
 
 
-def _experiment(connection: Server, name: str) -> str:
+def experiment_id(connection: Server, name: str) -> str:
     """The id of an experiment, which is made if there is none."""
     try:
         return connection.call(experiments.GET_BY_NAME, experiments.GetByName(name)).experiment.experiment_id
@@ -210,15 +201,16 @@ def _experiment(connection: Server, name: str) -> str:
         return connection.call(experiments.CREATE, experiments.Create(name)).experiment_id
 
 
-def _described(need: built.Need) -> str:
-    return hashlib.sha256(Path(need.file).read_bytes()).hexdigest()[:32] if need.file else ""
+def described(need: built.Need | None) -> str:
+    """What a job knows its environment by: see ENVIRONMENT."""
+    return hashlib.sha256(Path(need.file).read_bytes()).hexdigest()[:32] if need and need.file else "none"
 
 
-def _tags(request: Request, found: Fetched, spec: JobSpec) -> dict[str, str]:
+def tags_of(request: Request, found: Fetched) -> dict[str, str]:
     """What MLflow says of a project's run, under its names."""
     said = {
         "mlflow.source.name": found.source, "mlflow.source.type": "PROJECT", "mlflow.project.entryPoint": request.entry,
-        "mlflow.project.backend": spec.place, "mlflow.source.git.commit": found.commit, "mlflow.source.git.branch": found.branch,
+        "mlflow.source.git.commit": found.commit, "mlflow.source.git.branch": found.branch,
         "mlflow.source.git.repoURL": found.repository, "mlflow.parentRunId": request.parent,
     }  # fmt: skip
     return {name: value for name, value in said.items() if value}

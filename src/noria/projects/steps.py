@@ -9,7 +9,6 @@ from pathlib import Path
 import msgspec
 
 from noria import config
-from noria.client import content
 from noria.client.http import Server
 from noria.errors import Invalid, NoriaError, NotFound
 from noria.projects import code
@@ -38,6 +37,8 @@ def digest(folder: Path, entry: Entry, filled: Filled, environment: str) -> str:
 
 def _content(path: str) -> str:
     """What a file or a folder holds; its path, if that cannot be said."""
+    from noria.client import content  # Threads and hashes are milliseconds of a start.
+
     try:
         return content.of_path(Path(path), config.load().folder / "hashes").digest
     except NoriaError:

@@ -35,7 +35,7 @@ class SpoolArtifacts(ArtifactRepository):
     def _files(self, path: str | None) -> tuple[dict[str, Path], str]:
         """All files of the run or model, and the path below its root."""
         own, kind, own_id, below = self._place(path)
-        return (own.run(own_id) if kind == "runs" else own.model(own_id)).files, below
+        return (own.reread(own_id) if kind == "runs" else own.model(own_id)).files, below
 
     def _keep(self, source: Path, path: str) -> None:
         own, kind, own_id, below = self._place(path)

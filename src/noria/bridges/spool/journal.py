@@ -16,6 +16,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import msgspec
+from msgspec.structs import replace
 
 from noria.bridges.spool.known import DEFAULT, NAME_TAG, Experiment, Known, Model, Point, Run
 from noria.client.fluent import _DISK
@@ -58,6 +59,11 @@ class Journal:
 
         with suppress(OSError, msgspec.MsgspecError):
             job = Folder(Path(os.environ["NORIA_JOB_FOLDER"])).job()
+            if job.run_id != self._job_run:  # A step in the job, whose run is its own.
+                own = self._everything().runs.get(self._job_run) or Run(
+                    self._job_run, job.spec.experiment, job.user, "RUNNING", now()
+                )
+                return replace(own, in_job=True)
             tags = {NAME_TAG: job.spec.name} if job.spec.name else {}
             return Run(job.run_id, job.spec.experiment, job.user, "RUNNING", job.started or job.created, tags=tags, in_job=True)
         return Run(self._job_run, DEFAULT, whoami(), "RUNNING", now(), in_job=True)
@@ -92,6 +98,16 @@ class Journal:
                     f"Runs that were begun with spools in {self.folder} can be read; others when the server can be reached.",
                 )
             self._known.runs[run_id] = found
+            return found
+
+    def reread(self, run_id: str) -> Run:
+        """The same, with what other processes have written to it since, as a step of this one's does. A job's run is its own process's."""
+        with self.lock:
+            found, known = self.run(run_id), Known()
+            if not found.in_job:
+                for _, record, folder in self._records(run_id):
+                    known.apply(run_id, record, folder)
+                self._known.runs[run_id] = found = known.runs.get(run_id, found)
             return found
 
     def runs(self) -> list[Run]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,10 @@ Point = tuple[str, float, int, int]
 
 
 def experiment_id(name: str) -> str:
-    """An id for an experiment that only the server could number: the same on every node."""
+    """An id for an experiment that only the server could number: the same on every node. Of the job's own the number was told."""
+    told = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    if told and name == os.environ.get("MLFLOW_EXPERIMENT_NAME"):
+        return told
     if name == DEFAULT:
         return "0"
     return str(10**17 + int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % (9 * 10**17))

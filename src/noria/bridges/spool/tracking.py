@@ -149,7 +149,7 @@ class SpoolStore(AbstractStore):
         return self.get_run(run.run_id)
 
     def get_run(self, run_id: str) -> Any:
-        return self._run(self.journal.run(run_id))
+        return self._run(self.journal.reread(run_id))
 
     def update_run_info(self, run_id: str, run_status: Any, end_time: int | None, run_name: str | None) -> Any:
         if run_name:
