@@ -9,7 +9,6 @@ from typing import Any
 
 from msgspec import Struct
 
-from noria.projects.asks import resources, told
 from noria.cli.commands.submit import reach
 from noria.cli.commands.wait import wait as wait_for
 from noria.cli.local import connect
@@ -19,6 +18,7 @@ from noria.errors import Invalid, Unavailable
 from noria.jobs import clusters
 from noria.jobs.say import say
 from noria.projects import start, within
+from noria.projects.asks import resources, told
 from noria.types import RunStatus
 
 _STATUS: dict[str, RunStatus] = {"COMPLETED": "FINISHED", "FAILED": "FAILED", "CANCELLED": "KILLED", "RUNNING": "RUNNING"}
