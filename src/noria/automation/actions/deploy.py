@@ -176,7 +176,7 @@ def _probed(ask: Act, url: str, inputs: list[Any]) -> str:
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {ask.client.token}"}
     try:
         telling.post(f"{url}/invocations", msgspec.json.encode({"inputs": inputs}), headers)
-    except Invalid as error:
+    except (Invalid, Unavailable) as error:  # It lived a moment ago.
         return f"The probe failed: {error.message}"
     return ""
 
