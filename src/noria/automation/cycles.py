@@ -1,7 +1,8 @@
 """Rules that would fire each other for ever, as far as it can be seen from what they say.
 
 What a step may lead to is what its action says (`causes`); what a trigger waits for is what its settings say. A name that is only known when
-it happens, such as `{event.name}`, is what the trigger of its rule says of it, or may be any.
+it happens, such as `{event.name}`, is what the trigger of its rule says of it. Where that says nothing, nothing can be seen here: events carry
+what led to them, and a cycle is stopped when it closes (see store/settling.py).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from noria.automation.actions import ACTIONS, Causes
 from noria.automation.triggers import TRIGGERS, said
 from noria.errors import Invalid
 from noria.wire.rules import Rule
+
+_UNKNOWN = "\0"
 
 
 def refuse(rule: Rule, others: Sequence[Rule]) -> None:
@@ -58,5 +61,5 @@ def _causes(rule: Rule, step: Mapping[str, Any]) -> list[Causes]:
         return []
     _, trigger = settings.one(TRIGGERS, rule.when, "", "trigger")
     context = {"event": said(**trigger.says(msgspec.convert(rule.when, trigger.When))), "rule": rule.name}
-    found: list[Causes] = action.causes(fields.fill(step, context, missing=""))
-    return found
+    found: list[Causes] = action.causes(fields.fill(step, context, missing=_UNKNOWN))
+    return [each for each in found if not any(_UNKNOWN in value for value in each.subject.values())]

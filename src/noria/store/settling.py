@@ -7,13 +7,14 @@ argument; one that is set back delays nothing for longer than a lease.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, func, or_, select, update
+from sqlalchemy import Connection, Row, delete, or_, select, update
 
-from noria.store import events, firings, rows
+from noria.store import database, events, firings, rows
 from noria.store.firings import Progress
 from noria.store.schema import event, firing, mark, rule, rule_want
 from noria.store.steps import LEASE_MS
@@ -26,7 +27,7 @@ _AT_ONCE = 1000
 _KEEP_MS = 180 * 86_400_000
 """What is over is kept so long."""
 _CLOCK, _PRUNED = "rules: clock", "rules: pruned"
-_rule = msgspec.json.Decoder(wire.Rule).decode
+_rule = lru_cache(1024)(msgspec.json.Decoder(wire.Rule).decode)
 Judge = Callable[[wire.Rule, wire.Event], str | None]
 """None: the rule does not wait for this event. Otherwise the text by which it is the same as others, "" for none."""
 
@@ -43,21 +44,18 @@ Plan = Callable[[wire.Rule, int, int], tuple[list[Time], int | None]]
 """Of a rule, its next time and now: the times to tell of, and its next time then."""
 
 
+_PENDING = """
+SELECT (SELECT 1 FROM event WHERE fresh = 1 LIMIT 1), (SELECT value FROM mark WHERE name = ?), (SELECT MIN(next) FROM rule),
+    (SELECT MIN(due) FROM rule)
+"""
+
+
 def pending(conn: Connection, time: int) -> int:
     """Milliseconds until there is something to do; 0 if there is now. What idle engines ask."""
-    if conn.execute(select(event.c.id).where(event.c.fresh == 1).limit(1)).first():
+    fresh, last, following, due = database.run(conn, _PENDING, (_CLOCK,)).fetchone()
+    if fresh or (last is not None and time < last - _BACK_MS):
         return 0
-    last, following, due = conn.execute(
-        select(
-            select(mark.c.value).where(mark.c.name == _CLOCK).scalar_subquery(),
-            select(func.min(rule.c.next)).scalar_subquery(),
-            select(func.min(rule.c.due)).scalar_subquery(),
-        )
-    ).one()
-    if last is not None and time < last - _BACK_MS:
-        return 0
-    soon = [each - time for each in (following, due) if each is not None]
-    return max(0, min(soon, default=_IDLE_MS))
+    return max(0, min((each - time for each in (following, due) if each is not None), default=_IDLE_MS))
 
 
 def _mind_clock(conn: Connection, time: int) -> None:

@@ -44,8 +44,16 @@ def meant(pattern: str, value: object) -> bool:
 
 
 def could(pattern: str, value: str | None) -> bool:
-    """The same of a name that may not be known yet. Two patterns are taken for each other."""
-    return not value or meant(pattern, value) or any(each in value for each in _GLOB)
+    """The same of a name that may not be known yet, or only as a pattern: two of them may mean the same if they begin alike."""
+    if not value or meant(pattern, value):
+        return True
+    ours, theirs = _beginning(pattern), _beginning(value)
+    return theirs != value and (ours.startswith(theirs) or theirs.startswith(ours))
+
+
+def _beginning(pattern: str) -> str:
+    """What stands before the first `*` or its like."""
+    return pattern[: min((pattern.index(each) for each in _GLOB if each in pattern), default=len(pattern))]
 
 
 def plain(pattern: str) -> str:
@@ -54,5 +62,5 @@ def plain(pattern: str) -> str:
 
 
 def said(**given: str) -> dict[str, str]:
-    """Of these, what is a plain name."""
-    return {name: value for name, value in given.items() if plain(value)}
+    """Of these, what is said."""
+    return {name: value for name, value in given.items() if value}
