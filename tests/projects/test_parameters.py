@@ -79,6 +79,20 @@ def test_a_path_from_elsewhere_is_downloaded_and_one_that_was_given_is_relative_
     assert filled(project, here=str(there), name="a").reads == [f"{tmp_path}/rows.csv"], "a default may be the project's"
 
 
+def test_where_only_a_copy_of_the_project_goes_paths_are_those_in_it(
+    project: Project, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder, data = Path(project.folder), tmp_path_factory.mktemp("data")
+
+    def moved(**values: object) -> str:
+        return parameters.filled(project.entry("main"), values, folder, folder, lambda uri, place: str(data), moved=True).command
+
+    assert moved(name="a").split()[4] == "rows.csv"
+    for path in (str(data), "s3://bucket/rows.csv"):
+        with pytest.raises(Invalid, match="is not in the project"):
+            moved(name="a", data=path)
+
+
 def test_an_entry_point_may_be_a_file_and_a_missing_one_has_a_nearest_name(project: Project) -> None:
     assert project.entry("train.py").command == "python train.py"
     for name, cure in (("man", "Did you mean 'main'?"), ("tain.py", "Did you mean 'train.py'?"), ("zzz", "It has main, plain.")):

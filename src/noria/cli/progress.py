@@ -21,3 +21,24 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
             progress.update(task, completed=done, total=total or None)
 
         yield tell
+
+
+@contextmanager
+def spinner(title: str) -> Iterator[Callable[[str], None]]:
+    """A function to call with what is being done now, which is shown beside a title and how long it has taken."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.table import Column
+
+    console = Console(stderr=True)
+    now = TextColumn("[dim]{task.fields[now]}", markup=True, table_column=Column(no_wrap=True, ratio=1))
+    words = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), now)
+    with Progress(*words, console=console, transient=True, expand=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(title, total=None, now="")
+
+        def tell(line: str) -> None:
+            from rich.markup import escape
+
+            progress.update(task, now=escape(line))
+
+        yield tell

@@ -77,7 +77,9 @@ def _within(asked: start.Request) -> Ran:
     server = connect(start=False) if os.environ.get("NORIA_SERVER") else None
     done = within.run(server, asked, report=say)
     return _judged(
-        Ran(done.run_id, "FINISHED" if done.code == 0 else "FAILED", cached=done.cached), f"it exited with {done.code}", asked
+        Ran(done.run_id, "FINISHED" if done.exit_code == 0 else "FAILED", cached=done.cached),
+        f"it exited with {done.exit_code}",
+        asked,
     )
 
 

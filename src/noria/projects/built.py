@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from noria.errors import Invalid
+from noria.errors import Invalid, Unavailable
 from noria.projects import caches, claims, pythons, sources
 from noria.projects.build import IMAGE, KINDS, ORDER, Builder, Line, Need, Python, Recipe, Work
 from noria.projects.caches import Record
@@ -54,6 +54,8 @@ def needed(folder: Path, file: str = "") -> Need | None:
     None if there is none. Raises Invalid for a file that is named and not there, or whose name says nothing, and for a broken MLproject.
     """
     folder = folder.absolute()
+    if not os.access(folder, os.R_OK | os.X_OK) or not folder.is_dir():
+        raise Invalid(f"There is no folder {folder} that you may read.", "Give the folder of a project.")
     if file:
         return _of_file(folder, file, "")
     named = _of_project(folder)
@@ -147,12 +149,16 @@ def build(
         found = caches.find(place, digest)
         return found if found is not None and found.folder != (before.folder if before else "") else None
 
-    with claims.claimed(place, digest, lambda: another() is not None, report) as claim:
-        if claim is not None:
-            caches.clear(place, digest, report)
-            report(f"building the environment of {need.file or need.image}")
-            made = _make(builder, need, recipe, minor, place, claim, Tools(place, claim.path.stem, need, watch), report)
-            return _built(place, made, need, began, cached=False)
+    try:
+        with claims.claimed(place, digest, lambda: another() is not None, report) as claim:
+            if claim is not None:
+                caches.clear(place, digest, report)
+                report(f"building the environment of {need.file or need.image}")
+                made = _make(builder, need, recipe, minor, place, claim, Tools(place, claim.path.stem, need, watch), report)
+                return _built(place, made, need, began, cached=False)
+    except OSError as error:
+        raise Unavailable(f"The environment of {need.file or need.image} cannot be kept in {place} ({error.strerror}).",
+                          "Name another folder in NORIA_ENVIRONMENTS, or ask whose it is.") from None  # fmt: skip
     found = another()
     assert found is not None  # Or the claim would have been given.
     return _found(place, found, need, began)
@@ -178,16 +184,12 @@ def _there() -> str:
 def _digest(recipe: Recipe, minor: str) -> str:
     """Of all that makes an environment what it is; where it was described and by whom is not in it."""
 
-    def told(lines: Iterable[Line]) -> list[tuple[str, str]]:
-        return [(line.text, _content(line.path)) for line in lines]
+    def told(lines: Iterable[Line], content: Callable[[Path], str] = sources.digest) -> list[tuple[str, str]]:
+        return [(line.text, content(Path(line.path)) if line.path else "") for line in lines]
 
     parts = (_FORMAT, recipe.python, minor, sysconfig.get_platform(), [told(each) for each in recipe.layers if each],
-             told(recipe.constraints), told(recipe.options), recipe.content, [_content(each) for each in recipe.sources])  # fmt: skip
+             told(recipe.constraints), told(recipe.options, sources.listing), recipe.content, [sources.digest(Path(each)) for each in recipe.sources])  # fmt: skip
     return hashlib.blake2b(msgspec.json.encode(parts, order="sorted"), digest_size=10).hexdigest()
-
-
-def _content(path: str) -> str:
-    return sources.digest(Path(path)) if path else ""
 
 
 def _make(
@@ -197,25 +199,24 @@ def _make(
     began, digest = time.monotonic(), claim.path.name.split(".")[0]
     into, notes, chosen = place / claim.path.stem, list[str](), list[Python]()
     find = partial(_python, need, recipe, minor, place, chosen, notes)
+    caches.remove(place, into)  # What somebody left who had this number before numbers were forgotten.
     try:
         with tools.scratch() as scratch:
             builder.make(Work(need, recipe, into, scratch, place, find, tools.run, report))
-        manager = builder.manager(into)
-        size = caches.open_up(place, into)
+        interpreter, manager = builder.interpreter(into), builder.manager(into)
+        record = Record(digest, need.kind, manager, into.name, interpreter, tools.version(interpreter), need.file or need.image,
+                        caches.whose(), int(time.time() * 1000), time.monotonic() - began, caches.open_up(place, into),
+                        caches.count(into), "; ".join(notes))  # fmt: skip
+        if not claim.stands():  # This process was stopped for so long that another has followed it.
+            raise Unavailable(
+                f"The environment of {need.file or need.image} is being built by another process.", "Ask for it again."
+            )
+        caches.publish(place, record)
     except BaseException:
         caches.remove(place, into)
         raise
-    interpreter = builder.interpreter(into)
-    if not claim.stands():  # This process was stopped for so long that another has followed it.
-        caches.remove(place, into)
-        raise Invalid(
-            f"The environment of {need.file or need.image} was built by another process meanwhile.", "Ask for it again."
-        )
     for note in notes:
         report(note)
-    record = Record(digest, need.kind, manager, into.name, interpreter, tools.version(interpreter), need.file or need.image, caches.whose(),
-                    int(time.time() * 1000), time.monotonic() - began, size, caches.count(into), "; ".join(notes))  # fmt: skip
-    caches.publish(place, record)
     tools.done()
     return record
 
@@ -225,14 +226,14 @@ def _python(need: Need, recipe: Recipe, minor: str, place: Path, chosen: list[Py
     from packaging.specifiers import SpecifierSet
 
     if not chosen:
-        found = pythons.find(recipe.python, minor, place, caches.is_shared(place))
+        found = pythons.find(recipe.python, minor, place, caches.is_a_groups(place))
         if found is None:
             raise Invalid(f"{need.file} wants Python {_worded(recipe.python) or minor}, and here {_there()}.",
                           f"Install it: uv python install {minor}, pyenv install {minor}, or load its module.")  # fmt: skip
         chosen.append(found)
         if not SpecifierSet(recipe.python).contains(found.version):
             notes.append(f"Python {found.version} is taken for {_worded(recipe.python)}, which is not here")
-        if caches.is_shared(place) and not pythons.reachable(found.path):
+        if caches.is_a_groups(place) and not pythons.reachable(found.path):
             notes.append(f"only you can start {found.path}, so other users cannot use this environment")
     return chosen[0]
 

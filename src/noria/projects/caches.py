@@ -54,6 +54,7 @@ def own(cache: Path) -> Path:
     Whoever can write there can plant programs that others will run. So whoever may is to be trusted: raises Invalid if that is more
     than its owner, who is this user, root, or one of a group of this user's that may write there.
     """
+    cache = cache.absolute()
     try:
         if not cache.is_dir():
             cache.mkdir(parents=True, exist_ok=True)
@@ -91,12 +92,9 @@ def _trusted(folder: Path) -> None:
             raise Invalid(f"Everybody can write to {parent}, and so put another {folder.name} there.", f"chmod o-w {parent}")
 
 
-def is_shared(place: Path) -> bool:
-    """Whether other users are to use what is there: a group writes to it, or everybody may reach it."""
-    from noria.projects.pythons import reachable
-
-    mode = place.stat().st_mode
-    return bool(mode & 0o020) or bool(mode & 0o004 and reachable(str(place)))
+def is_a_groups(place: Path) -> bool:
+    """Whether several users build there."""
+    return bool(place.stat().st_mode & 0o020)
 
 
 def umask(place: Path) -> int:
@@ -211,9 +209,20 @@ def named(place: Path, name: str) -> Kept:
     return found[0]
 
 
+def forgotten(place: Path, before: float) -> Iterator[Path]:
+    """Claims that have ended, of what is not kept, and logs: those that are older than a time in seconds since 1970."""
+    digests = {each.record.digest for each in kept(place)}
+    for path in (*place.glob("*.claim"), *(place / "logs").glob("*.log")):
+        is_void = path.suffix == ".log" or isinstance(claims.read(path), claims.Ended)
+        if is_void and path.name.partition(".")[0] not in digests and path.stat().st_mtime <= before:
+            yield path
+
+
 def remove(place: Path, path: Path, digest: str = "") -> str:
     """Remove a folder, its record first so that nobody finds half of it; why it could not be, else empty."""
     try:
+        if digest and path.is_dir() and not os.access(path, os.W_OK):
+            return f"{path} is another user's"
         if digest:
             (place / f"{digest}.json").unlink(missing_ok=True)
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

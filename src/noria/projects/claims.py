@@ -70,6 +70,12 @@ def numbers(folder: Path, stem: str) -> list[int]:
     return sorted(int(name) for name in names if name.isdigit())
 
 
+def _folders(folder: Path, stem: str) -> int:
+    """The highest number of what was built: a claim that is long void may have been removed, and its folder may be in use."""
+    names = [name[len(stem) + 1 :] for name in os.listdir(folder) if name.startswith(f"{stem}.")]
+    return max((int(name) for name in names if name.isdigit()), default=0)
+
+
 @contextmanager
 def claimed(folder: Path, stem: str, done: Callable[[], bool], report: Callable[[str], None]) -> Iterator[Claim | None]:
     """The claim of this name, once nobody else holds it; None if meanwhile `done`. It is void afterwards.
@@ -106,7 +112,7 @@ def _wait(folder: Path, stem: str, done: Callable[[], bool], report: Callable[[s
             time.sleep(_PAUSE)
         elif watched.holder is not None and isinstance(ended := read(path), Ended) and ended.failed and not done():
             raise Invalid(f"{watched.holder.user} could not build it either just now: {ended.failed}")
-        elif claim := _next(folder, stem, last + 1):
+        elif claim := _next(folder, stem, max(last, _folders(folder, stem)) + 1):
             if not done():
                 return claim
             _end(claim.path, "")  # Who was before has ended since, with what this one wants.
@@ -132,6 +138,7 @@ def _next(folder: Path, stem: str, number: int) -> Claim | None:
     except FileExistsError:
         return None
     with open(descriptor, "wb") as file:
+        os.fchmod(descriptor, 0o644)  # Whatever the umask: others are to see for whom they wait.
         file.write(msgspec.json.encode(holder))
     claim = Claim(path, number)
     if not claim.stands():

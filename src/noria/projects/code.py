@@ -129,11 +129,17 @@ def links(tree: Tree) -> dict[str, str]:
     return found
 
 
-def digest_of(folder: Path) -> str:
-    """Of the code in a folder alone, as it is now: the same wherever the folder lies."""
-    tree, root = gather(folder), folder.resolve()
+def digest_of(folder: Path, came: Tree | None = None) -> str:
+    """Of the code in a folder alone, as it is now: the same wherever the folder lies. came: what is code there, if that is known."""
+    tree, root = came or gather(folder), folder.resolve()
     inside = [Path(tree.root) / each for each in tree.files if (Path(tree.root) / each).is_relative_to(root)]
-    return _digest(Tree(str(root), [str(each.relative_to(root)) for each in inside]))
+    return _digest(Tree(str(root), [str(each.relative_to(root)) for each in inside if os.path.lexists(each)]))
+
+
+def thawed(frozen: Code, into: Path) -> Tree:
+    """What was unpacked there: what a job has written since is none of its code."""
+    with tarfile.open(frozen.file) as tar:
+        return Tree(str(into.resolve()), sorted(tar.getnames()), frozen.commit)
 
 
 def _digest(tree: Tree) -> str:

@@ -17,10 +17,10 @@ _SIGNS: list[tuple[str, type[NoriaError], str, str]] = [
      Invalid, "the index or repository does not let you in", "Log in there first; for pip's indexes ~/.netrc holds passwords."),
     (r"requires a different Python|Requires-Python|does not satisfy Python|the requested Python version|not compatible with .*Python",
      Invalid, "a package is not for this version of Python", "Name another version of Python, or of that package."),
-    (r"ResolutionImpossible|conflicting dependencies|are incompatible|depends? on .* and .*(?:unsatisfiable|conflict)",
+    (r"No matching distribution|was not found in the (?:package registry|provided)|there (?:is|are) no versions? of|PackagesNotFoundError"
+     r"|nothing provides|does not exist \(perhaps", Invalid, "there is no such package or version", "Mend its name or version."),
+    (r"ResolutionImpossible|conflicting dependencies|are incompatible|No solution found|LibMambaUnsatisfiableError|UnsatisfiableError",
      Invalid, "what is asked for does not go together", "Loosen one of the versions."),
-    (r"No matching distribution|was not found in the package registry|there (?:is|are) no versions? of|PackagesNotFoundError"
-     r"|nothing provides|does not exist \(perhaps|No solution found", Invalid, "there is no such package or version", "Mend its name or version."),
     (r"Failed building wheel|Failed to build|error: command .* failed|subprocess-exited-with-error|metadata-generation-failed|build backend",
      Invalid, "a package cannot be compiled here", "Name a version that has a wheel, or load a compiler first."),
     (r"needs to be updated|lockfile .*outdated|out of date", Invalid, "the lock does not fit its pyproject.toml", "Run: uv lock"),
@@ -41,22 +41,23 @@ def of(what: str, tool: str, code: int, text: str, log: str) -> NoriaError:
 
 
 def last_words(text: str) -> str:
-    """What a tool says of its failure: its last lines that say `error`, with what follows in its sentence, on one line."""
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not _NOISE.match(line)]
+    """What a tool says of its failure, on one line: the first of uv's errors with the last of its causes, or the last of others' errors."""
+    lines = [line.rstrip() for line in text.splitlines() if line.strip() and not _NOISE.match(line)]
+    own = next((index for index, line in enumerate(lines) if line.startswith("error: ")), None)
+    if own is not None:
+        # What a compiler said is between: uv's own causes come first.
+        causes = [line.strip().removeprefix("cause: ") for line in lines[own + 1 :] if line.startswith("  cause: ")]
+        head = lines[own].removeprefix("error: ").rstrip(" .")
+        return _short(causes[-1] if causes and head.startswith("No solution found") else ": ".join([head, *causes[-1:]]))
+    # pip's last error but one says which versions, and its last where to read about such things.
     errors = [
-        index for index, line in enumerate(lines) if re.match(r"(?:[×x]\s|.*?\b(?:error|fatal|critical)\b)", line, re.IGNORECASE)
+        line
+        for line in lines
+        if "ResolutionImpossible" not in line and re.match(r"(?:\w*Error|ERROR|critical|fatal)\b:?\s", line)
     ]
-    if not errors:
-        return _short(lines[-1:])
-    first = errors[-1]
-    chosen = [lines[first]]
-    for line in lines[first + 1 :]:
-        if not re.match(r"cause:|[╰├]─▶|Caused by", line):
-            break
-        chosen.append(line)
-    return _short(chosen if len(chosen) < 3 else [chosen[0], chosen[-1]])
+    return _short((errors or lines[-1:] or [""])[-1])
 
 
-def _short(lines: list[str]) -> str:
-    joined = " ".join(re.sub(r"^(?:ERROR:|error:|cause:|[×╰├]─?▶?)\s*", "", line) for line in lines).rstrip(" .")
-    return joined if len(joined) <= 300 else joined[:299] + "…"
+def _short(line: str) -> str:
+    bare = re.sub(r"^(?:ERROR:|critical|fatal:)\s*", "", line.strip()).rstrip(" .")
+    return bare if len(bare) <= 300 else bare[:299] + "…"

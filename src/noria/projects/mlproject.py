@@ -44,12 +44,6 @@ class Project(Struct, frozen=True):
     entries: dict[str, Entry] = {}
     environment: dict[str, Any] = {}
 
-    @property
-    def image(self) -> str:
-        """The image of its docker_env; "" if it has none."""
-        said = self.environment.get("docker_env")
-        return str(said["image"]) if said else ""
-
     def entry(self, name: str) -> Entry:
         """The entry point of this name, or the file of this name as a program. Raises Invalid, with the nearest name."""
         if name in self.entries:

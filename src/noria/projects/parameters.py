@@ -50,8 +50,11 @@ def given(texts: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def filled(entry: Entry, values: Mapping[str, object], here: Path, project: Path, download: Download) -> Filled:
-    """here: what paths that were given are relative to. Defaults may also be relative to the project.
+def filled(
+    entry: Entry, values: Mapping[str, object], here: Path, project: Path, download: Download, *, moved: bool = False
+) -> Filled:  # fmt: skip
+    """here: what paths that were given are relative to. Defaults may also be relative to the project. moved: the command runs on another
+    machine, in a copy of the project, and of this machine sees nothing else.
 
     Raises Invalid for what is missing, what is no number, path or URI where one is asked for, and for a command that cannot be filled in.
     """
@@ -67,6 +70,8 @@ def filled(entry: Entry, values: Mapping[str, object], here: Path, project: Path
         if parameter.type == "path":
             used[parameter.name] = _path(parameter.name, value, (here,) if is_given else (here, project), download, place)
             reads.append(used[parameter.name])
+            if moved:
+                used[parameter.name] = _there(parameter.name, used[parameter.name], project)
         elif parameter.type == "uri" and not urlsplit(value).scheme:
             raise Invalid(
                 f"Parameter {parameter.name} is {value!r}, which is no URI.", "Write one with its scheme, such as file:///data."
@@ -122,6 +127,14 @@ def _path(name: str, value: str, relative_to: Sequence[Path], download: Download
     raise Invalid(
         f"Parameter {name} is {value!r}, and there is no such file or folder.", "Give its path from here, or a URI to download."
     )
+
+
+def _there(name: str, path: str, project: Path) -> str:
+    """The same path in the copy."""
+    if not Path(path).is_relative_to(project.absolute()):
+        raise Invalid(f"Parameter {name} is {path}, which is not in the project, and so not where it is to run.",
+                      "Keep it in the project, or declare the parameter as a string and give the path there.")  # fmt: skip
+    return os.path.relpath(path, project)
 
 
 def _formatted(entry: Entry, used: Mapping[str, str]) -> str:

@@ -46,7 +46,8 @@ def _allows(wanted: str, of_minor: str) -> bool:
 
 
 def find(wanted: str, of_minor: str, cache: Path, shared: bool, env: Mapping[str, str] = os.environ) -> Python | None:
-    """The interpreter: one of the very patch version if it is here, and one that other users can reach if the environment is theirs too."""
+    """The interpreter: one of the very patch version if it is here, and before that one that every user
+    may start, if the environment is others' too."""
     from packaging.specifiers import SpecifierSet
 
     found, best = None, (-1, -1)

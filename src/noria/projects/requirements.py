@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
@@ -17,11 +18,14 @@ from msgspec import Struct
 from noria.errors import Invalid
 from noria.projects.build import Line
 
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
 _VALUED = ("-i", "--index-url", "--pypi-url", "--extra-index-url", "-f", "--find-links", "--no-binary", "--only-binary",
            "--trusted-host", "--use-feature")  # fmt: skip
 _FLAGS = ("--no-index", "--pre", "--prefer-binary", "--require-hashes")
 _OF_A_LINE = re.compile(r"\s--(?:hash|config-settings?|global-option)[= ].*$")
-_ARCHIVES = (".whl", ".zip", ".tar.gz", ".tar.bz2", ".tgz")
+ARCHIVES = (".whl", ".zip", ".tar.gz", ".tar.bz2", ".tgz")
 
 
 class Wanted(Struct):
@@ -99,8 +103,7 @@ class _Reader:
             return Line(_plain(text))
         bare = _OF_A_LINE.sub("", text)
         try:
-            # Canonical: spaces and the order of specifiers say nothing.
-            return Line(_plain(f"{Requirement(bare)}{text[len(bare) :]}"))
+            return Line(_plain(f"{_canonical(Requirement(bare))}{text[len(bare) :]}"))
         except InvalidRequirement as error:
             reason = str(error).partition("\n")[0].rstrip(".")
             cure = "A version is pinned by ==." if re.search(r"[^=<>!~]=[^=]", bare) else "Write it as in numpy>=1.26,<3."
@@ -113,7 +116,7 @@ class _Reader:
         name, place = (f"{named[1].strip()} @ file://", named[2]) if named else ("", bare)
         extras = re.search(r"\[[^\]]*\]$", place)
         place = place[: extras.start()] if extras else place
-        is_path = place.startswith((".", "/", "file:")) or (not named and place.endswith(_ARCHIVES) and "://" not in place)
+        is_path = place.startswith((".", "/", "file:")) or (not named and place.endswith(ARCHIVES) and "://" not in place)
         if not is_path and (named or os.sep not in place or "://" in place):
             return None
         paths = [_path(place, folder) for folder in (self.folder, beside)]
@@ -121,6 +124,16 @@ class _Reader:
         if not path:
             raise Invalid(f"{where}: there is no {paths[0]}.", "Give the path of a package from the project's folder.")
         return Line(f"{name}{{}}{_plain(extras[0]) if extras else ''}{_plain(marker)}", path)
+
+
+def _canonical(asked: Requirement) -> str:
+    """Written in one way whatever release of packaging reads it: spaces and the order of specifiers say nothing."""
+    from packaging.utils import canonicalize_name
+
+    extras = f"[{','.join(sorted(asked.extras))}]" if asked.extras else ""
+    version = ",".join(sorted(str(each) for each in asked.specifier))
+    url, marker = (f" @ {asked.url}" if asked.url else ""), (f" ; {asked.marker}" if asked.marker else "")
+    return f"{canonicalize_name(asked.name)}{extras}{version}{url}{marker}"
 
 
 def _plain(text: str) -> str:

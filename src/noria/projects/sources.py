@@ -12,6 +12,7 @@ from pathlib import Path
 from noria import process
 from noria.errors import Invalid
 from noria.projects.code import BYTES, FILES
+from noria.projects.requirements import ARCHIVES
 
 _JUNK = ("__pycache__", "node_modules", "venv", "mlruns")
 _LEFT = (".egg-info", ".dist-info")
@@ -19,18 +20,24 @@ _LEFT = (".egg-info", ".dist-info")
 
 
 def digest(path: Path) -> str:
-    """Of a file's bytes, or of a folder's names and bytes; equal wherever it lies."""
+    """Of a file's bytes, or of a folder's names and bytes; equal wherever it lies. Raises Invalid if it cannot be read."""
     total = hashlib.blake2b(digest_size=16)
-    for name, file in _files(path):
-        mode = os.lstat(file).st_mode
-        content = os.readlink(file).encode() if stat.S_ISLNK(mode) else _hashed(file)
-        total.update(f"{name}\0{stat.S_ISLNK(mode)}\0{bool(mode & 0o100)}\0".encode("utf-8", "surrogateescape") + content)
+    try:
+        for name, file in _files(path):
+            mode = os.lstat(file).st_mode
+            content = os.readlink(file).encode("utf-8", "surrogateescape") if stat.S_ISLNK(mode) else _hashed(file)
+            total.update(f"{name}\0{stat.S_ISLNK(mode)}\0{bool(mode & 0o100)}\0".encode("utf-8", "surrogateescape") + content)
+    except OSError as error:
+        raise Invalid(f"{error.filename} cannot be read ({error.strerror}), and {path} is a part of the environment.",
+                      "Mend its permissions, or name it in .gitignore.") from None  # fmt: skip
     return total.hexdigest()
 
 
-def listing(folder: Path) -> str:
-    """Of a folder of wheels: their names and sizes, for their names have their versions."""
-    found = sorted(f"{each.name}\0{each.stat().st_size}" for each in os.scandir(folder) if each.is_file())
+def listing(path: Path) -> str:
+    """Of a folder of wheels and archives: their names and sizes, for their names have their versions."""
+    if path.is_file():
+        return digest(path)
+    found = sorted(f"{each.name}\0{each.stat().st_size}" for each in os.scandir(path) if each.name.endswith(ARCHIVES))
     return hashlib.blake2b("\n".join(found).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 

@@ -129,7 +129,8 @@ def prepared(connection: Server, request: Request, report: Report = lambda line:
         report(f"downloading {uri}")
         return inputs.download(connection, uri, cache / "inputs" / f"{uuid4().hex[:12]}-{place}")
 
-    filled = parameters.filled(entry, request.parameters, Path.cwd(), folder, download)
+    moved = bool(request.resources.agent)
+    filled = parameters.filled(entry, request.parameters, Path.cwd(), folder, download, moved=moved)
     spec, need, had = _surrounded(request, project, report)
     spec = _in_code(spec, folder, request, report)
     if request.check:
@@ -202,8 +203,11 @@ def experiment_id(connection: Server, name: str) -> str:
 
 
 def described(need: built.Need | None) -> str:
-    """What a job knows its environment by: see ENVIRONMENT."""
-    return hashlib.sha256(Path(need.file).read_bytes()).hexdigest()[:32] if need and need.file else "none"
+    """What a job knows its environment by: see ENVIRONMENT. Of an image its name, since it may have many gigabytes."""
+    if need is None:
+        return "none"
+    text = Path(need.file).read_bytes() if need.file and need.kind != "image" else f"{need.kind} {need.image}".encode()
+    return hashlib.sha256(text).hexdigest()[:32]
 
 
 def tags_of(request: Request, found: Fetched) -> dict[str, str]:

@@ -21,11 +21,11 @@ TAG = "noria.step"
 """Of a run: what its step was made from, as `digest` says it."""
 
 
-def digest(folder: Path, entry: Entry, filled: Filled, environment: str) -> str:
+def digest(folder: Path, entry: Entry, filled: Filled, environment: str, came: code.Tree | None = None) -> str:
     """Of the project's code as it is now, the entry point with its parameters, the environment, and the content of what parameters of type
     path name: the same for the same step, whoever runs it, wherever. "" if there is too much code to say so."""
     try:
-        made_of = code.digest_of(folder)
+        made_of = code.digest_of(folder, came)
     except Invalid:
         return ""
     data = [_content(path) for path in filled.reads]

@@ -35,6 +35,7 @@ class Tools:
             if (mode := place.stat().st_mode) & 0o020 and self.log.parent.stat().st_uid == os.getuid():
                 self.log.parent.chmod(mode & 0o2775)
             self.log.write_bytes(b"")
+            self.log.chmod(0o666 & ~caches.umask(place))
         except OSError as error:
             raise Unavailable(f"{self.log} cannot be written ({error.strerror}).", "Make room there.") from None
 
@@ -68,9 +69,8 @@ class Tools:
             raise
         if code:
             said = self.log.read_text(errors="replace")[start:]
-            raise failures.of(
-                self.need.file or self.need.image, os.path.basename(argv[0]), code, said.partition("\n")[2], str(self.log)
-            )
+            tool = "pip" if [*argv[1:3]] == ["-m", "pip"] else os.path.basename(argv[0])
+            raise failures.of(self.need.file or self.need.image, tool, code, said.partition("\n")[2], str(self.log))
 
     def _ended(self, running: process.Popen[bytes]) -> int:
         seen = 0

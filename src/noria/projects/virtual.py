@@ -12,7 +12,7 @@ from pathlib import Path
 
 from noria.projects import indexes, sources
 from noria.projects.build import Line, Python, Recipe, Work
-from noria.projects.pythons import pinned
+from noria.projects.pythons import RUNNING, pinned
 from noria.projects.requirements import Wanted
 
 __all__ = ["beside", "interpreter", "make", "manager", "pinned", "recipe", "uv", "written"]
@@ -76,8 +76,20 @@ def _create(work: Work, python: Python, program: str | None) -> None:
     if program:
         argv = [program, "venv", "--no-config", "--no-project", "--python", python.path, into]
     else:
-        argv = [python.path, "-m", "venv", *(() if python.has_pip else ("--without-pip",)), into]
+        # Bringing pip along takes longer than all the rest; ours serves those of its own version.
+        bare = not python.has_pip or (_has_pip() and python.version.startswith(f"{RUNNING}."))
+        argv = [python.path, "-m", "venv", *(("--without-pip",) if bare else ()), into]
     work.run(argv, {}, work.scratch)
+
+
+def _has_pip() -> bool:
+    """Whether the Python that runs this has one that can install elsewhere, as it can from 22.3 on."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return [int(part) for part in version("pip").split(".")[:2]] >= [22, 3]
+    except (PackageNotFoundError, ValueError):
+        return False
 
 
 def install(work: Work, program: str | None, words: Sequence[str]) -> None:
@@ -102,7 +114,7 @@ def written(work: Work, number: int, layer: Sequence[Line]) -> list[str]:
     for option, each in lines.items():
         if each:
             file = work.scratch / f"layer-{number}{option}.txt"
-            file.write_text("".join(f"{line.text.format(_copied(work, line))}\n" for line in each))
+            file.write_text("".join(f"{line.text.format(_copied(work, line))}\n" for line in each), "utf-8")
             words += [option, str(file)]
     return words
 

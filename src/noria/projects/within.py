@@ -18,7 +18,8 @@ from noria.client.fluent import spool_folder
 from noria.client.http import Server
 from noria.client.spool import Spool, now
 from noria.errors import Invalid
-from noria.projects import built, inputs, mlproject, parameters, steps
+from noria.jobs.folder import Folder
+from noria.projects import built, code, inputs, mlproject, parameters, steps
 from noria.projects.environments import active
 from noria.projects.fetch import Fetched, fetch
 from noria.projects.start import ENVIRONMENT, Report, Request, described, tags_of
@@ -31,7 +32,7 @@ class Ran(Struct, frozen=True):
     """A step that is over. cached: a run that had finished before stands for it."""
 
     run_id: str
-    code: int = 0
+    exit_code: int = 0
     cached: bool = False
 
 
@@ -55,7 +56,7 @@ def run(server: Server | None, request: Request, env: Mapping[str, str] = os.env
     had = (
         built.build(need, config.load().environments_folder, report) if need and described(need) != env.get(ENVIRONMENT) else None
     )
-    digest = steps.digest(folder, entry, filled, had.digest if had else steps.active(active(env)))
+    digest = steps.digest(folder, entry, filled, had.digest if had else steps.active(active(env)), _came(folder, env))
     experiment = request.experiment or env.get("MLFLOW_EXPERIMENT_NAME", "Default")
     if request.cache and server is not None and (done := steps.finished(server, experiment, digest)):
         return Ran(done, cached=True)
@@ -67,11 +68,20 @@ def run(server: Server | None, request: Request, env: Mapping[str, str] = os.env
         mine["PATH"] = f"{Path(had.python).parent}{os.pathsep}{env.get('PATH', os.defpath)}"
     status: RunStatus = "FAILED"
     try:
-        code = process.exit_code(process.within(["bash", "-c", filled.command], env=mine, cwd=str(folder)))
-        status = "FINISHED" if code == 0 else "FAILED"
+        exit_code = process.exit_code(process.within(["bash", "-c", filled.command], env=mine, cwd=str(folder)))
+        status = "FINISHED" if exit_code == 0 else "FAILED"
     finally:  # Whoever interrupts this ends the step as well.
         end(status)
-    return Ran(run_id, code)
+    return Ran(run_id, exit_code)
+
+
+def _came(folder: Path, env: Mapping[str, str]) -> code.Tree | None:
+    """What of a folder came with the job, if it is in the job's copy of the code: what its steps have written there since is not code."""
+    job = Folder(Path(env.get("NORIA_JOB_FOLDER", "")))
+    copy, frozen = job.path / "code", job.job().spec.code if (job.path / "job.json").exists() else None
+    if frozen is None or not os.path.exists(frozen.file) or not folder.resolve().is_relative_to(copy.resolve()):
+        return None
+    return code.thawed(frozen, copy)
 
 
 def _tags(request: Request, found: Fetched, digest: str) -> dict[str, str]:
