@@ -26,8 +26,8 @@ from noria.types import Job, JobSpec, ModelVersion
 from noria.wire import jobs, registry
 
 S = TypeVar("S", bound=Struct)
-Text = str | int
-"""A text that people like to write as a number, such as a version's."""
+Text = str | int | float
+"""A text that people like to write as a number, such as a version's, or that is one once its field is filled in."""
 _FIELD = re.compile(r"\{[a-z]+(?:\.[\w-]+)*\}")
 
 

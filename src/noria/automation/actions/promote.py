@@ -5,7 +5,8 @@
 
 version: a number, a stage or @alias; left out, it is the one that a step before has made or measured. The model's own gate decides
 (`noria models gate digits --set gate.toml`); for a model without one `gate` or `held_out` says by what, and one of the three there must be, unless
-`ungated = true`. What the gate has to know and nobody has measured is measured first, by jobs: on, gpus, cpus, mem, time and their like.
+`ungated = true`. What the gate has to know and nobody has measured is measured first, by jobs: on, gpus, cpus, mem, time and their like, and `task`, `seed`
+and `allow_pickle` of `noria models evaluate`. reason: what the registry's log says besides.
 
 Gives model, version, champion and archived. If the gate says no, the chain stops here, with its reasons; both ways the evidence is in
 `noria models history digits`. If another version takes the stage meanwhile, the gate judges again against that one.

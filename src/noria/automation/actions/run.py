@@ -4,7 +4,8 @@
     {run = ["python", "train.py", "--data", "{event.source}"], folder = "/srv/digits", on = "slurm"}
 
 A text is a project, as `noria run` takes it: a folder, an archive, or the URL of a git repository, of which `version` is a commit, branch or
-tag; `env_manager = "local"` takes the environment that is active where the engine runs. A list is a command, begun in `folder`. `name` and `experiment` are the
+tag; `env_manager = "local"` takes the environment that is active where the engine runs, and `freeze = false` has it run in the folder itself instead of in a copy of
+its code. A list is a command, begun in `folder`; there `freeze = true` makes that copy. `name` and `experiment` are the
 run's. on, gpus, cpus, mem, time and their like are the options of `noria submit`. within: how long it may take, waiting in the queue
 included; then it is cancelled, and the step has failed.
 
