@@ -103,30 +103,6 @@ def hash_(path: str, as_json: bool) -> None:
         click.echo(found.digest)
 
 
-@command.command("new")
-@click.argument("path", type=click.Path(exists=True))
-@click.option("--name", required=True, help="The data set's name, as runs call it.")
-@json_option
-def new(path: str, name: str, as_json: bool) -> None:
-    """Tell the server that a data set has these contents now, before any run reads them.
-
-    Rules that wait for a new version of it fire, once for each content (`noria rules --help`).
-    """
-    from pathlib import Path
-
-    from noria.cli import show
-    from noria.cli.local import connect
-    from noria.cli.paths import hashed
-    from noria.wire import rules
-
-    digest, source = hashed(path).digest, str(Path(path).absolute())
-    connect().call(rules.POST, rules.Post([rules.Posted(name, "dataset", subject={"digest": digest, "source": source})]))
-    if as_json:
-        show.as_json({"name": name, "digest": digest, "source": source})
-    else:
-        click.echo(digest)
-
-
 @command.command("list")
 @click.option("--name", default="", help="Only data sets that a run called so.")
 @click.option("--limit", default=100, type=click.IntRange(1, 10_000), show_default=True, help="Data sets at most.")
