@@ -34,7 +34,8 @@ class Clock:
 
 
 def engine(store: Store, name: str, clock: Clock, log: list[tuple[str, int, int]], over: threading.Event, dies: int = 0) -> None:
-    """An engine that writes down what it does, until all is over. dies: after so many steps, with its deed done and nothing said of it."""
+    """An engine that writes down what it does, until all is over. dies: whoever does so
+    many-th deed says nothing of it, and is gone."""
     while not over.is_set():
         found = store.write(lambda conn: work.claim(conn, wire.Claim(name, 2), clock())).result()
         if found.again > steps.LEASE_MS:
@@ -43,8 +44,7 @@ def engine(store: Store, name: str, clock: Clock, log: list[tuple[str, int, int]
         while todo:
             each = todo.pop(0)
             log.append((each.key, each.firing.event.subject["score"], each.firing.started))
-            dies -= 1
-            if dies == 0:
+            if len(log) == dies:
                 over.set()
                 return
             said = wire.Report(name, each.firing.id, each.turn, each.key, "done")
@@ -54,8 +54,7 @@ def engine(store: Store, name: str, clock: Clock, log: list[tuple[str, int, int]
 def several(stores: list[Store], clock: Clock, log: list[tuple[str, int, int]], dies: int = 0) -> None:
     over = threading.Event()
     threads = [
-        threading.Thread(target=engine, args=(stores[number % 2], f"e{number}", clock, log, over, 0 if number else dies))
-        for number in range(4)
+        threading.Thread(target=engine, args=(stores[number % 2], f"e{number}", clock, log, over, dies)) for number in range(4)
     ]
     for each in threads:
         each.start()
