@@ -447,7 +447,7 @@ def test_the_life_of_a_rule_at_the_command_line(at: At, ask: Ask, tmp_path: Path
     assert "Europe/Berlin" in added.stderr
     assert "There is a rule" in ask("rules", "add", str(file), check=False).stderr
     assert ask("rules", "add", "--replace", str(file)).returncode == 0
-    assert ask("data", "new", str(data), "--name", at.prefix).stdout.strip()
+    assert ask("data", "add", str(data), "--name", at.prefix).stdout.strip()
     found = at.fired(at.prefix)[0]
     assert found.event.subject["source"] == str(data)
     listed = ask("rules", "list").stdout

@@ -277,10 +277,10 @@ def _why(change: Change) -> str:
 
 def submitted(server: Server, made: JobSpec, run: Run) -> Any:
     """The job, whose run says what it repeats."""
-    from noria.cli.asks import Asked
     from noria.cli.commands.submit import submit
+    from noria.projects.asks import Asked
 
-    job = submit(server, Asked(made))
+    job = submit(server, Asked(made)).job
     server.call(runs.SET_TAG, runs.SetTag(AGAIN, run.info.run_id, run_id=job.run_id))
     return job
 

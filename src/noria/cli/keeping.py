@@ -134,8 +134,9 @@ def gc(name: str, keep: int, older_than: str, stages: tuple[str, ...], dry_run: 
     """
     import time
 
+    from noria import units
     from noria.automation.collect import Policy, collect
-    from noria.cli import show, units
+    from noria.cli import show
     from noria.cli.local import connect
     from noria.errors import Invalid
     from noria.wire.stages import stage_of

@@ -123,7 +123,7 @@ def submit(workspace: Workspace, request: Request, chosen: Settings, report: Rep
     found = fetch(request.uri, request.version, config.load().folder / "projects" / "sources")
     folder = Path(found.folder)
     project = mlproject.read(folder)
-    if project.image:
+    if "docker_env" in project.environment:
         raise Invalid(
             "A docker_env is no environment of Databricks Jobs.", "Name its image in the cluster: docker_image of new_cluster."
         )

@@ -148,7 +148,7 @@ def rollback(conn: Connection, request: wire.Rollback, user: str = "") -> wire.P
             f"No version of {request.name} stood in {stage} before.", f"`noria models show {request.name}` lists them."
         )
     found = registry.version_row(conn, request.name, wanted, lock=True)
-    evidence = {"from": present} if present else {}
+    evidence = {**request.evidence, **({"from": present} if present else {})}
     return _put(conn, found, stage, "rolled_back", request.user or user, request.reason, evidence)
 
 

@@ -80,10 +80,10 @@ def command(
     """
     from click.core import ParameterSource
 
-    from noria.cli.asks import resources
     from noria.cli.local import connect
     from noria.errors import Invalid
     from noria.jobs import clusters
+    from noria.projects.asks import resources
 
     given = {name: value for name, value in flags.items() if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     if scheduler == "databricks":
@@ -210,8 +210,8 @@ def _show(server: Server, request: Request, as_json: bool) -> None:
     from msgspec.structs import replace
 
     from noria import config
-    from noria.cli.asks import Asked
     from noria.cli.commands.submit import show_script
+    from noria.projects.asks import Asked
     from noria.projects.built import needed
     from noria.projects.fetch import fetch
     from noria.projects.start import prepared
