@@ -114,6 +114,7 @@ def test_capsule_of_a_job_says_what_it_was(noria: Noria, project: Path) -> None:
 
 
 def test_code_is_kept_once_for_all_runs(noria: Noria, project: Path, tmp_path: Path) -> None:
+    (project / ".gitignore").write_text("weight.txt\n")
     runs = [submitted(noria, "train.py", "--seed", seed) for seed in "12"]
     codes = {json.loads(noria("runs", "capsule", run, "--json").stdout)["code"]["digest"] for run in runs}
     kept = [path.name for path in (tmp_path / "home" / "artifacts" / "noria" / "code").iterdir()]

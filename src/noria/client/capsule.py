@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import sys
+import time
 from pathlib import Path
 
 from noria import process
@@ -28,7 +29,7 @@ def begin(run_id: str, job_id: str, folder: Path) -> None:
     torch = sys.modules.get("torch")
     seed, threads = getattr(torch, "initial_seed", None), getattr(torch, "get_num_threads", None)  # It may be half imported.
     ask = {
-        "run_id": run_id, "job_id": job_id, "folder": str(folder), "command": _command(), "cwd": os.getcwd(), "seeds": {"torch": str(seed())} if seed else {}, "threads": threads() if threads else 0,
+        "run_id": run_id, "job_id": job_id, "folder": str(folder), "command": _command(), "cwd": os.getcwd(), "began": time.time(), "seeds": {"torch": str(seed())} if seed else {}, "threads": threads() if threads else 0,
         "executable": sys.executable, "prefix": sys.prefix, "base": sys.base_prefix, "version": platform.python_version(),
         "implementation": platform.python_implementation(), "path": [each or os.getcwd() for each in sys.path if isinstance(each, str)],
     }  # fmt: skip

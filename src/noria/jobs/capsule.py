@@ -18,8 +18,8 @@ _MAKER = "noria.projects.capsule_make"
 _CODE = f"import json, sys; ask = json.loads(sys.argv[1]); sys.path[:] = ask['path']; from {_MAKER} import job; job(ask)"
 
 
-def begin(folder: Folder, job: Job, env: Mapping[str, str]) -> process.Popen[bytes] | None:
-    """env: that of the job's first task. The process, where somebody must wait for it; nothing that goes wrong is the job's concern."""
+def begin(folder: Folder, job: Job, env: Mapping[str, str], began: float) -> process.Popen[bytes] | None:
+    """env: that of the job's first task. began: when its tasks were started, in seconds since 1970. The process, where somebody must wait for it; nothing that goes wrong is the job's concern."""
     try:
         settings = config.load(env=env)
     except NoriaError as error:
@@ -32,7 +32,7 @@ def begin(folder: Folder, job: Job, env: Mapping[str, str]) -> process.Popen[byt
     apart = not spools.is_dir()
     spools = folder.spool if apart else spools
     killed = job.spec.scheduler != "local"  # Schedulers kill what a job leaves behind.
-    ask = json.dumps({"job_folder": str(folder.path), "folder": str(spools), "path": sys.path})
+    ask = json.dumps({"job_folder": str(folder.path), "folder": str(spools), "path": sys.path, "began": began})
     cwd = job.spec.cwd if os.path.isdir(job.spec.cwd) else str(folder.path)
     try:
         started = process.start([sys.executable, "-I", "-S", "-c", _CODE, ask], log=folder.logs / "capsule.log", env=env, cwd=cwd)

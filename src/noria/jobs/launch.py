@@ -277,9 +277,10 @@ class Launcher(Tasks):
     def _start(self) -> None:
         self.ranks, self.node.ranks, self.node.attempt, self.node.over = {}, [], self.attempt, False
         self.folder.logs.mkdir(parents=True, exist_ok=True)
+        began = time.time()
         self._start_tasks()
         if self.attempt == 1 and self.placement.node_rank == 0:
-            self._capsule = capsule.begin(self.folder, self.job, self.environment(*self._said(0)))
+            self._capsule = capsule.begin(self.folder, self.job, self.environment(*self._said(0)), began)
         tasks, me = [Task(rank, child.pid, process.born(child.pid)) for rank, child in self.ranks.items()], os.getpid()
         self._started = Started(self.attempt, socket.gethostname(), me, process.born(me), now(), tasks)
         self._said_start = self.placement.node_rank > 0

@@ -147,7 +147,13 @@ def _is_recipe(command: Sequence[str]) -> bool:
 
 def must_have_data(found: Capsule, sets: Sequence[Set]) -> None:
     """Raises NotFound for data that the run named and that are gone."""
-    named = [each.path for each in found.data if each.why != "beside"]
+    # What the code names in its own folder may as well be what it writes.
+    own = f"{found.code.root}/"
+    named = [
+        each.path
+        for each in found.data
+        if each.why in ("command", "variable") or (each.why == "code" and not each.path.startswith(own))
+    ]
     named += [each.source for each in sets if each.source.startswith("/")]
     for path in dict.fromkeys(named):
         if not os.path.exists(path):

@@ -27,6 +27,7 @@ FILE, TOTAL, COUNT = 4 << 20, 32 << 20, 5_000
 HASHED = 256 << 20
 """Bytes that are read at most to say what was not frozen."""
 PATCH = 1 << 20
+_CODE = {".py", ".sh", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".ipynb", ".c", ".cpp", ".cu", ".h"}
 _READS = re.compile(rb"""(?:environ(?:\.get|\.setdefault|\.pop)?\s*[\[(]|getenv\s*\()\s*['"](\w+)['"]""")
 
 
@@ -36,6 +37,14 @@ def around(program: Path | None, cwd: Path) -> tuple[Tree, str]:
     tree = code.around(folder)
     inside = os.path.relpath(cwd, tree.root)
     return tree, "" if inside == "." or inside.startswith("..") else inside
+
+
+def before(tree: Tree, began: float) -> Tree:
+    """A tree without what a program has written since it began; code that was edited in that moment stays."""
+    written = {
+        name for name in tree.files if Path(name).suffix not in _CODE and os.lstat(Path(tree.root) / name).st_mtime > began
+    }
+    return structs.replace(tree, files=[name for name in tree.files if name not in written]) if written else tree
 
 
 def frozen(tree: Tree, inside: str, store: Path, cache: Path) -> tuple[Kept, Path | None, list[str]]:

@@ -57,6 +57,7 @@ class Ran(Struct, frozen=True):
     job: Job | None = None
     seeds: Mapping[str, str] = {}
     threads: int = 0
+    began: float = 0.0
 
 
 def script(ask: dict[str, Any]) -> None:
@@ -64,7 +65,9 @@ def script(ask: dict[str, Any]) -> None:
     _quietly()
     spool = _spool(Path(ask["folder"]), ask["run_id"], ask["job_id"], 0)
     python = Interpreter(ask["executable"], ask["prefix"], ask["base"], ask["version"], ask["implementation"], ask["path"])
-    ran = Ran(ask["run_id"], ask["command"], Path(ask["cwd"]), os.environ, python, None, ask["seeds"], ask["threads"])
+    ran = Ran(
+        ask["run_id"], ask["command"], Path(ask["cwd"]), os.environ, python, None, ask["seeds"], ask["threads"], ask["began"]
+    )
     _put(spool, lambda: _process(ran) if ask["job_id"] else _capsule(ran))
 
 
@@ -78,7 +81,12 @@ def job(ask: dict[str, Any]) -> None:
     name = program.python if program else _named(spec.script or _text(spec.command))
     python = shutil.which(name, path=os.environ.get("PATH", os.defpath))
     asked = capsule_software.ask(python, os.environ, os.getcwd()) if python and not spec.environment.image else None
-    _put(spool, lambda: _capsule(Ran(found.run_id, spec.command, Path(spec.cwd or os.getcwd()), os.environ, asked, found)))
+    _put(
+        spool,
+        lambda: _capsule(
+            Ran(found.run_id, spec.command, Path(spec.cwd or os.getcwd()), os.environ, asked, found, began=ask["began"])
+        ),
+    )
 
 
 def _text(command: Sequence[str]) -> str:
@@ -186,6 +194,7 @@ def _code(ran: Ran, home: Path) -> tuple[Tree, Kept, Path | None, list[str], lis
         )
         return Tree(str(root), files, frozen.commit, False), kept, packed, [], reached
     tree, inside = capsule_code.around(program, ran.cwd)
+    tree = capsule_code.before(tree, ran.began)
     kept, packed, notes = capsule_code.frozen(tree, inside, home / "code", home / "hashes")
     reached = _reached(ran, program, Path(tree.root))
     return tree, structs.replace(kept, reached=reached), packed, notes, reached
@@ -247,7 +256,8 @@ def _data(ran: Ran, tree: Tree, kept: Kept, reached: Sequence[str], variables: M
         home / "hashes",
     )
     # A folder of the code's own is told file by file, with the code.
-    return [each for each in found if not any(name.startswith(f"{each.path}/") for name in known)]
+    written = {each.path for each in found if ran.began and os.path.isfile(each.path) and each.changed > ran.began * 1000}
+    return [each for each in found if each.path not in written and not any(name.startswith(f"{each.path}/") for name in known)]
 
 
 def seeds(command: Sequence[str], variables: Mapping[str, str]) -> dict[str, str]:
