@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from noria import bridges
-from noria.errors import NotFound
+from noria.errors import Invalid, NotFound
 from noria.types import Metric, Param, Tag
 from noria.wire import experiments, runs
 from tests.conftest import Running
-from tests.databricks_fake import Databricks
+from tests.databricks_fake import CLIENT, SECRET, Databricks
 
 SOURCE = Path(__file__).parent.parent / "bridges" / "scripts" / "source.py"
 HOME = "/Users/ada@example.org"
@@ -186,3 +186,114 @@ def test_models_are_registered_there_with_stages_and_without_aliases(
     assert (theirs["description"], theirs["tags"]) == (mine["description"], mine["tags"])
     again = bridges.run_export(own_server.client, "databricks", "databricks:///Shared/forms")
     assert (again.imported, again.completed, again.failed) == (0, 0, []) and registry("databricks")["forms"] == theirs
+
+
+def test_troubles_on_the_way_cost_time_and_nothing_else(
+    own_server: Running, workspace: Databricks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.bridges.snapshot import same
+
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", own_server.token)
+    local(own_server, "troubled", 1)
+    workspace.fault("experiments/create", "lost")
+    workspace.fault("runs/create", "lost")
+    workspace.fault("runs/log-batch", "429", wait=3)
+    workspace.fault("runs/log-batch", "503", after=1)
+    workspace.fault("credentials-for-write", "reset")
+    workspace.fault("PUT /cloud/", "lost")
+    done = bridges.run_export(own_server.client, "databricks", "databricks:///Shared/troubled")
+    assert (done.imported, done.failed) == (1, []), done
+    batches = workspace.calls("log-batch")
+    limited = next(index for index, each in enumerate(batches) if each["status"] == 429)
+    assert batches[limited + 1]["time"] - batches[limited]["time"] >= 3, "Retry-After was not waited for"
+    there = trees("databricks", "/Shared/troubled")["troubled"]
+    assert len(there["runs"]) == 1
+    same(there, trees(own_server.url)["troubled"])
+
+    workspace.order("set", cut=1)
+    workspace.fault("runs/search", "503")
+    workspace.fault("GET /cloud/", "reset")
+    back = bridges.run_import(own_server.client, "databricks", "databricks:///Shared/troubled/troubled", experiment="copy")
+    assert back.imported == 1 and not back.failed, back
+    same(trees(own_server.url)["copy"]["runs"]["run 0"]["files"], there["runs"]["run 0"]["files"])
+
+
+def test_a_token_that_expires_in_the_middle_is_told_and_the_next_call_completes(
+    own_server: Running, workspace: Databricks, noria: Noria
+) -> None:
+    local(own_server, "expiring", 2)
+    workspace.fault("credentials-for-write", "401", times=1000, after=1)
+    cut = noria("runs", "export", "--to", "databricks:///Shared/expiring", "-x", "expiring", check=False)
+    assert cut.returncode == 1 and "does not let this token in" in cut.stderr and "Traceback" not in cut.stderr
+    workspace.order("calm")
+    whole = noria("runs", "export", "--to", "databricks:///Shared/expiring", "-x", "expiring")
+    assert "completed" in whole.stderr and not workspace.calls("runs/create"), whole.stderr
+    assert len(trees("databricks", "/Shared/expiring")["expiring"]["runs"]) == 2
+
+
+def test_an_old_workspace_has_no_logged_models(own_server: Running, filled: Databricks) -> None:
+    filled.order("set", old=True)
+    done = bridges.run_import(own_server.client, "databricks", f"databricks://{HOME}/vision")
+    assert done.imported == 3 and not done.failed, done
+
+
+def test_machines_log_in_by_oauth_and_people_by_profile(workspace: Databricks, monkeypatch: pytest.MonkeyPatch) -> None:
+    from noria.databricks.workspace import Workspace
+
+    file = Path(os.environ["DATABRICKS_CONFIG_FILE"])
+    file.write_text(f"[team]\nhost = {workspace.url}\ntoken = dapi-eve\n")
+    assert Workspace().user == "ada@example.org"
+    assert Workspace("team").user == "eve@example.org", "what was named goes before the environment"
+    assert os.environ["DATABRICKS_TOKEN"] == "dapi-ada"
+    monkeypatch.delenv("DATABRICKS_TOKEN")
+    monkeypatch.setenv("DATABRICKS_CLIENT_ID", CLIENT)
+    monkeypatch.setenv("DATABRICKS_CLIENT_SECRET", SECRET)
+    assert (Workspace().user, Workspace().home) == (CLIENT, f"/Users/{CLIENT}")
+
+
+def test_who_may_not_come_in_is_told_in_a_sentence(
+    own_server: Running, workspace: Databricks, noria: Noria, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local(own_server, "../up", 1)
+    local(own_server, "fine", 1)
+    own = workspace.env()
+    blocked = tmp_path / "blocked" / "databricks"
+    blocked.mkdir(parents=True)
+    (blocked / "__init__.py").write_text("raise ImportError('no databricks')")
+    paths = os.pathsep.join([str(blocked.parent), os.environ.get("PYTHONPATH", "")])
+    for words, env, says in (
+        (
+            ("import", "databricks://"),
+            {"DATABRICKS_HOST": "", "DATABRICKS_TOKEN": ""},
+            "Nothing says which Databricks workspace is meant",
+        ),
+        (
+            ("import", "databricks://"),
+            own | {"DATABRICKS_TOKEN": "dapi-nobody"},
+            "does not let this token in: Invalid access token. Make a new",
+        ),
+        (("import", "databricks://nosuch"), {}, "and so no profile 'nosuch'. `databricks configure --profile nosuch` makes it."),
+        (("import", "databricks://a:b"), own, "is no workspace. Write databricks://PROFILE"),
+        (("import", "databricks:///Users/nobody/x"), own, "There is no experiment '/Users/nobody/x'"),
+        (("import", f"databricks:///{'0' * 32}"), own, "Databricks refused it"),
+        (("export", "databricks:///Users/eve@example.org", "-x", "fine"), own, "does not have Manage permissions"),
+        (("export", "databricks:///Users/ada@example.org/y"), own, "cannot be a path in a workspace"),
+        (("import", "databricks://"), own | {"PYTHONPATH": paths}, "pip install 'noria[databricks]'"),
+    ):
+        for name in ("DATABRICKS_HOST", "DATABRICKS_TOKEN"):
+            monkeypatch.delenv(name, raising=False)
+        done = noria("runs", *words, check=False, **{key: value for key, value in env.items() if value})
+        assert done.returncode == 1 and says in done.stderr and "Traceback" not in done.stderr, (words, done.stderr)
+
+
+@pytest.mark.parametrize(("name", "there"), [
+    ("digits", "/Users/me/digits"), ("a/b c", "/Users/me/a/b c"), ("/Shared/x", "/Shared/x"), ("größe@1", "/Users/me/größe@1"),
+])  # fmt: skip
+def test_names_go_both_ways(name: str, there: str) -> None:
+    from noria.databricks.names import Names
+
+    names = Names("/Users/me")
+    assert names.there(name) == there and names.here(there) == name and names.here("/Users/mean/x") == "/Users/mean/x"
+    for bad in ("", "a//b", "../x", "/a/./b"):
+        with pytest.raises(Invalid):
+            names.there(bad)

@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -32,6 +33,8 @@ MLFLOW = "/api/2.0/mlflow"
 _FIRST, _PATIENCE = 6, 300
 """Seconds of trying again: for the first call, which a wrong address must not hold up, and for all that follow."""
 _WAYS = "Set DATABRICKS_HOST and DATABRICKS_TOKEN (or DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET), or run `databricks configure`."
+_SAYS = ("DATABRICKS_", "ARM_", "GOOGLE_CREDENTIALS")
+"""What variables that databricks-sdk reads begin with."""
 _WAITS = (1, 2, 4, 8, 15, 30, 60)
 """Seconds before each further try of what may be done only once, if Databricks asks for no more."""
 T = TypeVar("T")
@@ -46,7 +49,10 @@ class Workspace:
         client, settings = _sdk()
         self.profile = profile
         try:
-            config = settings(profile=profile or None, product="noria", product_version=__version__, retry_timeout_seconds=_FIRST)
+            with _named(profile):
+                config = settings(
+                    profile=profile or None, product="noria", product_version=__version__, retry_timeout_seconds=_FIRST
+                )
         except ValueError as error:
             raise _unconfigured(profile, str(error)) from None
         self.host = str(config.host).rstrip("/")
@@ -188,6 +194,27 @@ def _sdk() -> tuple[Any, Any]:
     return WorkspaceClient, Config
 
 
+@contextmanager
+def _named(profile: str) -> Iterator[None]:
+    """Without the environment's say if a profile was named: databricks-sdk would take a host or a token from there before the profile's, and another
+    workspace would be written to. Raises NotFound if there is no file of profiles, which it would pass over."""
+    if not profile:
+        yield
+        return
+    file = os.environ.get("DATABRICKS_CONFIG_FILE", "~/.databrickscfg")
+    if not os.path.exists(os.path.expanduser(file)):
+        raise NotFound(
+            f"There is no file {file}, and so no profile '{profile}'.", f"`databricks configure --profile {profile}` makes it."
+        )
+    put_by = {
+        name: os.environ.pop(name) for name in list(os.environ) if name.startswith(_SAYS) and name != "DATABRICKS_CONFIG_FILE"
+    }
+    try:
+        yield
+    finally:
+        os.environ.update(put_by)
+
+
 def _unconfigured(profile: str, said: str) -> NoriaError:
     """Why databricks-sdk found nobody to be."""
     file = os.environ.get("DATABRICKS_CONFIG_FILE", "~/.databrickscfg")
@@ -196,10 +223,6 @@ def _unconfigured(profile: str, said: str) -> NoriaError:
         return NotFound(f"{file} has no profile '{asked}'.", f"`databricks configure --profile {asked or 'NAME'}` makes one.")
     if "more than one authorization method" in said:
         return Invalid(f"Several ways to log in to Databricks are set at once ({_line(said)}).", "Unset all but one, or set DATABRICKS_AUTH_TYPE.")  # fmt: skip
-    if asked and not os.path.exists(os.path.expanduser(file)):
-        return NotFound(
-            f"There is no file {file}, and so no profile '{asked}'.", f"`databricks configure --profile {asked}` makes it."
-        )
     if "cannot configure default credentials" in said or not said.startswith("default auth"):
         return Unauthenticated("Nothing says which Databricks workspace is meant, or who asks.", _WAYS)
     return Unauthenticated(f"Nobody could be logged in to Databricks ({_line(said.removeprefix('default auth: '))}).", _WAYS)
