@@ -24,7 +24,7 @@ _IDLE_MS = 60_000
 _BACK_MS = 5_000
 """A clock that says so much less than it did was set back."""
 _AT_ONCE = 1000
-_KEEP_MS = 180 * 86_400_000
+KEEP_MS = 180 * 86_400_000
 """What is over is kept so long."""
 _CLOCK, _PRUNED = "rules: clock", "rules: pruned"
 _rule = lru_cache(1024)(msgspec.json.Decoder(wire.Rule).decode)
@@ -88,7 +88,7 @@ def _prune(conn: Connection, time: int) -> None:
         return
     rows.upsert(conn, mark, [{"name": _PRUNED, "value": time}])
     busy = select(firing.c.event).where(firing.c.state.in_(wire.OPEN))
-    old = (event.c.time < time - _KEEP_MS, event.c.fresh.is_(None), event.c.id.not_in(busy))
+    old = (event.c.time < time - KEEP_MS, event.c.fresh.is_(None), event.c.id.not_in(busy))
     conn.execute(delete(event).where(*old))
 
 
