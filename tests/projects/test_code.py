@@ -71,6 +71,42 @@ def test_a_repository_in_a_repository_comes_along(repository: Path, tmp_path: Pa
     assert (code.thaw(frozen, tmp_path / "code") / "library/module.py").read_text() == "inner\n"
 
 
+def test_the_copy_knows_its_commit_and_leaves_the_repository_alone(repository: Path, tmp_path: Path) -> None:
+    git(repository, "remote", "add", "origin", "https://ada:secret@example.com/team/project.git")
+    frozen = code.freeze(repository / "package", tmp_path / "store")
+    (repository / "train.py").write_text("later\n")
+    git(repository, "commit", "-qam", "second")
+    root = code.thaw(frozen, tmp_path / "job/code").parent
+
+    def asked(*words: str) -> str:
+        return subprocess.run(["git", "-C", root, *words], check=True, capture_output=True, text=True).stdout.strip()
+
+    assert asked("rev-parse", "HEAD") == frozen.commit and asked("show", "HEAD:train.py") == "version = 1"
+    assert asked("remote", "get-url", "origin") == "https://example.com/team/project.git"
+    before = sorted((repository / ".git").rglob("*"))
+    git(root, "commit", "-q", "--allow-empty", "-m", "of the job")
+    assert asked("rev-parse", "HEAD") != frozen.commit and sorted((repository / ".git").rglob("*")) == before
+
+
+def test_a_folders_code_is_the_same_wherever_it_lies(repository: Path, tmp_path: Path) -> None:
+    digest = code.digest_of(repository / "package")
+    (repository / "train.py").write_text("version = 2\n")
+    assert code.digest_of(repository / "package") == digest, "what lies beside it does not count"
+    frozen = code.freeze(repository / "package", tmp_path / "store")
+    inside = code.thaw(frozen, tmp_path / "code")
+    (inside / "written.txt").write_text("by the job")
+    assert code.digest_of(inside, code.thawed(frozen, tmp_path / "code")) == digest
+    (inside / "run.sh").write_text("#!/bin/sh\ntrue\n")
+    assert code.digest_of(inside, code.thawed(frozen, tmp_path / "code")) != digest
+
+
+def test_a_folder_that_the_repository_around_it_ignores_is_its_own(repository: Path, tmp_path: Path) -> None:
+    (repository / "data/train.py").write_text("own\n")
+    frozen = code.freeze(repository / "data", tmp_path / "store")
+    assert (frozen.inside, frozen.commit) == ("", "")
+    assert (code.thaw(frozen, tmp_path / "code") / "train.py").read_text() == "own\n"
+
+
 def test_a_folder_without_git_is_kept_without_what_tools_leave(tmp_path: Path) -> None:
     root = tmp_path / "plain"
     for name in ("a.py", "__pycache__/a.pyc", ".venv/bin/python", "sub/b.py"):

@@ -9,13 +9,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from noria.cli.commands.submit import reach
-from noria.cli.commands.wait import wait as wait_for
 from noria.cli.local import connect
 from noria.client import fluent
 from noria.client.http import Server
 from noria.errors import Invalid, Unavailable
-from noria.jobs import clusters
 from noria.jobs.say import say
 from noria.projects import start, within
 from noria.projects.asks import resources, told
@@ -85,6 +82,10 @@ def _within(asked: start.Request) -> Ran:
 
 def _as_job(server: Server, asked: start.Request, on: str, asks: Mapping[str, Any], wait: bool) -> Ran:
     from msgspec.structs import replace
+
+    from noria.cli.commands.submit import reach  # Commands need click, which the environment of a job may lack.
+    from noria.cli.commands.wait import wait as wait_for
+    from noria.jobs import clusters
 
     spec = resources(on or None, told(asks))
     clusters.must_reach(spec)

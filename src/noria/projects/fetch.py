@@ -222,6 +222,8 @@ def _refused(url: str, said: str) -> Invalid | NotFound | Unavailable:
         )
     if "git: no such file" in low:
         return Invalid("There is no git on this machine.", "Install it, or give a folder or an archive.")
+    if "host key verification" in low:
+        return Invalid(f"{shown}: ssh does not know this host.", "Connect to it once by hand, with ssh, and look at its key.")
     if any(each in low for each in _PRIVATE):
         how = "an ssh key without a question (ssh-agent)" if _is_ssh(url) else "a credential helper, or a token in ~/.netrc"
         return Invalid(

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from noria.errors import Invalid
+from noria.errors import Invalid, Unsupported
 
 MAIN = "main"
 ENVIRONMENTS = ("python_env", "conda_env", "docker_env")
@@ -91,8 +91,10 @@ def parsed(text: str, file: Path) -> Project:
 
 
 def _yaml(text: str, file: Path) -> Any:
-    import yaml
-
+    try:
+        import yaml
+    except ImportError:
+        raise Unsupported(f"{file} cannot be read: this Python has no PyYAML.", "pip install pyyaml") from None
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:

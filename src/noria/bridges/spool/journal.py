@@ -19,6 +19,7 @@ import msgspec
 from msgspec.structs import replace
 
 from noria.bridges.spool.known import DEFAULT, NAME_TAG, Experiment, Known, Model, Point, Run
+from noria.bridges.spool.others import Others
 from noria.client.fluent import _DISK
 from noria.client.spool import Spool, now
 from noria.errors import Invalid, NotFound, Unavailable
@@ -41,6 +42,8 @@ class Journal:
         self.lock = threading.RLock()
         self._known = Known()
         self._spools: dict[str, Spool] = {}
+        self._others = Others(folder)
+        self._heard: dict[str, dict[str, int]] = {}
         self._pid, self._latest = os.getpid(), 0
         self._told = {each for each in (os.environ.get("NORIA_RUN_ID"), os.environ.get("MLFLOW_RUN_ID")) if each}
         if self._job_run:
@@ -103,11 +106,13 @@ class Journal:
     def reread(self, run_id: str) -> Run:
         """The same, with what other processes have written to it since, as a step of this one's does. A job's run is its own process's."""
         with self.lock:
-            found, known = self.run(run_id), Known()
-            if not found.in_job:
+            found, others = self.run(run_id), self._others.sizes(run_id)
+            if not found.in_job and others != self._heard.get(run_id, {}):
+                known = Known()
                 for _, record, folder in self._records(run_id):
                     known.apply(run_id, record, folder)
                 self._known.runs[run_id] = found = known.runs.get(run_id, found)
+                self._heard[run_id] = others
             return found
 
     def runs(self) -> list[Run]:
