@@ -162,7 +162,7 @@ def prune(unused: str, dry_run: bool, as_json: bool) -> None:
     import time
     from pathlib import Path
 
-    from noria.cli import units
+    from noria import units
     from noria.projects import caches
 
     place, before = _place(), (time.time() - units.seconds(unused)) * 1000

@@ -39,9 +39,9 @@ def command(
     noria rerun 4f1c --seed 1         was it luck?
     """
     from noria.cli import again, find, show
-    from noria.cli.asks import variables
     from noria.cli.local import connect, settle
     from noria.projects import capsule_fetch
+    from noria.projects.asks import variables
 
     server = connect()
     settle(server)

@@ -121,7 +121,8 @@ _OWN = (
 
 
 def _at_databricks(uri: str, given: dict[str, Any], flags: dict[str, Any], wait: bool, dry_run: bool, as_json: bool) -> None:
-    from noria.cli import databricks, units
+    from noria import units
+    from noria.cli import databricks
     from noria.errors import Invalid
     from noria.types import JobSpec
 
