@@ -77,6 +77,9 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
             monkeypatch.delenv(name)
     monkeypatch.setenv("NORIA_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("NORIA_MACHINE", str(tmp_path / "machine"))  # Tests do not wait for each other's jobs.
+    monkeypatch.setenv(
+        "NORIA_CAPSULES", "false"
+    )  # Tests that look at files, spools and tags count them; those of capsules say so.
     monkeypatch.setenv("NORIA_ON", "local")  # Tests that mean another scheduler say so, whatever answers on this machine.
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     yield

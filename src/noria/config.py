@@ -30,6 +30,7 @@ class Settings(Struct, frozen=True):
     artifacts: where a server started here keeps artifacts, a folder or a URL of fsspec; empty: in its home.
     environments: where environments are kept that files describe, on a file system that the nodes share; empty: in the home.
     system_metrics_interval: seconds between two samples of CPU, memory, disk, network and GPUs; 0 takes none.
+    capsules: whether runs keep what is needed to do them again.
     """
 
     home: str = "~/.noria"
@@ -46,6 +47,7 @@ class Settings(Struct, frozen=True):
     artifacts: str = ""
     environments: str = ""
     system_metrics_interval: float = 10.0
+    capsules: bool = True
 
     @property
     def folder(self) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import select
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import IO
 from msgspec import Struct
 
 Popen = subprocess.Popen
+Late = subprocess.TimeoutExpired
 
 
 class Answer(Struct, frozen=True):
@@ -54,6 +56,29 @@ def start(
     with log.open("ab") as out:
         return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, close_fds=True, pass_fds=keep,
                                 start_new_session=True, env=dict(env) if env is not None else None, cwd=cwd, umask=umask)  # fmt: skip
+
+
+def leave(argv: Sequence[str]) -> int:
+    """Start a command that is no child of the caller's, in a session of its own, and that says nothing. A descriptor to read from, which
+    ends when the command does; -1 if it could not be started."""
+    over, until = os.pipe()
+    try:
+        # The shell ends at once, and what it started in the background is the system's to bury.
+        subprocess.run(["/bin/sh", "-c", '"$@" &', "sh", *argv], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL, start_new_session=True, pass_fds=(until,), check=False)  # fmt: skip
+    except OSError:
+        os.close(over)
+        return -1
+    finally:
+        os.close(until)
+    return over
+
+
+def left(over: int, seconds: float) -> None:
+    """Wait for a command that was left, no longer than so many seconds. over: what `leave` gave."""
+    if over >= 0:
+        select.select([over], [], [], seconds)
+        os.close(over)
 
 
 def fork(work: Callable[[], int], *, log: Path, env: Mapping[str, str], cwd: str) -> int:

@@ -77,7 +77,7 @@ def test_wrong_targets_get_a_sentence(own_server: Running, tmp_path: Path) -> No
     for format, target, options, says in (
         ("csv", f"{tmp_path}/file/below", {}, "cannot be made a folder"),
         ("parquet", "-", {}, "cannot be written to stdout"),
-        ("nosuch", "x", {}, "There is no 'nosuch' among exporters. Use one of: csv, mlflow, parquet"),
+        ("nosuch", "x", {}, "There is no 'nosuch' among exporters. Use one of: csv, databricks, mlflow, parquet"),
         ("csv", f"{tmp_path}/o", {"experiments": ["nosuch"]}, "There is no experiment 'nosuch'"),
         ("csv", f"{tmp_path}/o", {"filter": "metrics.loss <"}, "at column 15"),
     ):

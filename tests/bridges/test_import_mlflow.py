@@ -242,7 +242,7 @@ def test_wrong_sources_get_a_sentence(own_server: Running, tmp_path: Path) -> No
         ("", f"{tmp_path}/other.db", "cannot be read"),
         ("", f"{tmp_path}/foreign.db", "no database of MLflow"),
         ("mlruns", f"{tmp_path}/empty", "no folder of MLflow's runs"),
-        ("nosuch", f"{tmp_path}/empty", "There is no 'nosuch' among importers. Use one of: database, mlflow, mlruns"),
+        ("nosuch", f"{tmp_path}/empty", "There is no 'nosuch' among importers. Use one of: database, databricks, mlflow, mlruns"),
         ("mlflow", "http://127.0.0.1:9", "No MLflow server answers at http://127.0.0.1:9"),
         ("database", "postgresql://127.0.0.1:9/x", "cannot be read"),
     ):

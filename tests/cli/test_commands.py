@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from noria.cli import units
+from noria import units
 from noria.cli.show import span
 from noria.errors import Invalid
 

@@ -66,7 +66,11 @@ def test_what_nobody_uses_goes_and_what_somebody_uses_stays(noria: Noria, projec
     os.utime(record, (old, old))
     assert noria("env", "prune", "--unused", "30d").stdout.split() == [str(folder), str(ruin)]
     assert not folder.exists() and not ruin.exists() and Path(kept).exists()
+    claim = record.with_name(f"{folder.name}.claim")
+    assert claim.exists()
+    os.utime(claim, (old, old))
     assert noria("env", "prune").stderr == "noria: nothing to remove\n"
+    assert not claim.exists() and len(list(cache.glob("*.claim"))) == 1, "that of what is kept stays"
 
 
 def test_what_is_wrong_is_a_sentence(noria: Noria, tmp_path: Path) -> None:

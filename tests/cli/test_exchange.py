@@ -60,7 +60,7 @@ def test_a_table_of_runs_goes_to_stdout_or_into_a_file(noria: Any, folder: Path,
     [
         (("import", "/nowhere"), "There is nothing at '/nowhere'."),
         (("import", "/dev/null", "--format", "foo"), "There is no 'foo' among importers."),
-        (("export", "somewhere"), "'somewhere' does not say what to write. Give --format csv, parquet or mlflow."),
+        (("export", "somewhere"), "'somewhere' does not say what to write. Give --format csv, parquet, mlflow or databricks."),
         (("export", "--format", "foo"), "There is no 'foo' among exporters."),
     ],
 )

@@ -167,6 +167,10 @@ for call in (noria.log_params, noria.log):
 noria.log(loss=0.5)
 """
     done = subprocess.run(
-        [sys.executable, "-c", body], capture_output=True, text=True, env={"NORIA_HOME": str(tmp_path)}, timeout=60
+        [sys.executable, "-c", body],
+        capture_output=True,
+        text=True,
+        env={"NORIA_HOME": str(tmp_path), "NORIA_CAPSULES": "false"},
+        timeout=60,
     )
     assert done.stderr == "" and done.stdout.count("One call may log 16 MiB, and this one has") == 2

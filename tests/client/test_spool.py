@@ -14,7 +14,11 @@ from noria.wire.spools import Begin, End, Header, Log, Params, Rewind, Tags
 
 def script(body: str, home: Path, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", body], capture_output=True, text=True, env={"NORIA_HOME": str(home), **env}, timeout=60
+        [sys.executable, "-c", body],
+        capture_output=True,
+        text=True,
+        env={"NORIA_HOME": str(home), "NORIA_CAPSULES": "false", **env},
+        timeout=60,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from noria.cli import units
+from noria import units
 from noria.errors import Invalid
 from noria.jobs import scripts
 from noria.jobs.localq import Entry, Machine, fit, name

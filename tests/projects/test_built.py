@@ -19,6 +19,7 @@ import pytest
 
 from noria.errors import Invalid, Unavailable
 from noria.projects import built, caches, packs, pythons, virtual
+from noria.projects.build import KINDS, ORDER
 from noria.projects.built import Built
 from noria.types import Environment
 from tests.conftest import require, until
@@ -275,10 +276,14 @@ def test_an_interrupted_build_leaves_nothing(project: Path, tmp_path: Path) -> N
 def test_built_anew_on_request_and_when_its_interpreter_has_gone(project: Path, tmp_path: Path) -> None:
     (project / "requirements.txt").write_text("--no-index\n-f .\nriverbank<2\n")
     first = make(project, tmp_path / "cache")
+    os.utime(first.folder, (0, 0))
     second = make(project, tmp_path / "cache", again=True)
     assert (second.cached, second.digest == first.digest, second.folder == first.folder) == (False, True, False)
     assert asked(first, "print(1)") == "1", "jobs may still use it"
     assert make(project, tmp_path / "cache").folder == second.folder
+    assert [str(path) for path in caches.left(tmp_path / "cache")] == [first.folder] and time.time() - os.stat(
+        first.folder
+    ).st_mtime < 60
     os.unlink(second.python)
     third = make(project, tmp_path / "cache")
     assert not third.cached and asked(third, "print(1)") == "1"
@@ -356,6 +361,15 @@ def test_it_goes_to_nodes_as_one_file(project: Path, tmp_path: Path) -> None:
     packed = packs.packed(built.environment(made), tmp_path / "packs")
     listed = subprocess.run(["tar", "-tf", packed], capture_output=True, text=True, check=True).stdout
     assert "riverbank.py" in listed and packs.packed(built.environment(made), tmp_path / "packs") == packed
+
+
+def test_each_file_of_the_shelf_is_a_kind() -> None:
+    assert {*ORDER} == {*KINDS.own()}, "a new kind has its place among those that are looked for"
+    for name in KINDS.own():
+        kind = KINDS.get(name)
+        assert isinstance(kind.FILES, tuple) and all(
+            callable(each) for each in (kind.read, kind.make, kind.interpreter, kind.manager)
+        )
 
 
 # Whose it may be.

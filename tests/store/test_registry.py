@@ -186,7 +186,8 @@ def test_a_database_from_before_the_log_knows_who_stood_where(database: Path | s
     store.write(lambda conn: stages.transition(conn, wire.Transition("net", "1", "Production"))).result()
 
     def before(conn: Connection) -> None:
-        for table in ("registry_change", "webhook_delivery", "webhook"):
+        rules = ("firing_line", "firing", "event", "rule_want", "metric_watch", "run_ended", "caused", "rule")
+        for table in ("job_key", *rules, "registry_change", "webhook_delivery", "webhook"):
             conn.exec_driver_sql(f"DROP TABLE {table}")
         later = ("dataset_by_digest", "logged_model_by_run", "run_model_by_model", "endpoint_by_model", "model_version_by_place")
         of_log = ("model_version_by_stage", "registered_model_tag_by_key", "model_version_tag_by_key", "alias_by_version",

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from noria.errors import Invalid
 from noria.store import (
     bodies,
+    database,
     experiments,
     logged_models,
     metrics,
@@ -308,7 +309,7 @@ def test_runs_of_no_or_many_experiments(store: Store) -> None:
 def test_a_search_that_takes_for_ever_is_given_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(40):
         run(store, f"r{number}", p="a" * 6000)
-    monkeypatch.setattr(run_search, "_SECONDS", 0.001)
+    monkeypatch.setattr(database, "_LONGEST", 0.001)
     text = " AND ".join(["NOT params.p LIKE '" + "%a" * 99 + "%b'"] * 99)
     with pytest.raises(Invalid, match=r"This search was given up after 0.001 s. Ask for less"):
         found(store, text)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import re
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -15,7 +17,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from noria.errors import Invalid, NotFound, WrongVersion
-from noria.store import database, experiments, jobs, logged_models, metrics, migrations, runs, schema, spools
+from noria.store import database, experiments, jobs, logged_models, metrics, migrations, rows, runs, schema, spools
 from noria.store.store import Store
 from noria.types import JobSpec, Metric, Param, Tag
 from noria.wire import jobs as jobs_wire
@@ -260,3 +262,59 @@ def test_what_no_database_keeps_is_set_aside_and_what_follows_is_kept(store: Sto
     run = store.read(lambda conn: runs.get(conn, wire.Get("r1"))).run
     assert [metric.key for metric in run.data.metrics] == ["loss"]
     assert "noria.refused" in {tag.key for tag in run.data.tags}
+
+
+def test_many_rows_at_once_keep_every_value(store: Store) -> None:
+    extremes = [-(2**63), 0, 2**63 - 1]
+    numbers = [None, 0.1, 5e-324, 1.7976931348623157e308, math.inf, -math.inf]
+    uuid = new_run(store)
+
+    def fill(conn: database.Connection) -> None:
+        key = runs.row(conn, uuid, active=True).id
+        found = [(key, f"ünï-{number}{at}", at, at, number, at, number, number, number) for at in extremes for number in numbers]
+        rows.insert(conn, schema.latest, schema.latest.c.keys(), found)
+        rows.insert(conn, schema.metric_log, ("run", "names", "body"), [(key, "", b""), (key, "a\nb", bytes(range(256)))])
+
+    store.write(fill).result()
+    with store._engine.connect() as conn:
+        for key, step, value, first in conn.exec_driver_sql("SELECT key, step, value, first FROM latest"):
+            assert key == f"ünï-{value}{step}" and first == value
+        assert sorted(conn.exec_driver_sql("SELECT names, body FROM metric_log")) == [("", b""), ("a\nb", bytes(range(256)))]
+
+
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1])
+def test_what_is_no_number_of_a_database_is_refused_among_many_rows(store: Store, value: int) -> None:
+    refused = store.write(lambda conn: rows.insert(conn, schema.mark, ("name", "value"), [("a", 1), ("b", value)]))
+    with pytest.raises(Invalid):
+        refused.result()
+    assert store.read(lambda conn: conn.exec_driver_sql("SELECT count(*) FROM mark WHERE name IN ('a', 'b')").scalar()) == 0
+
+
+def test_what_fails_in_a_group_takes_nothing_else_with_it(store: Store) -> None:
+    """All that waits is done together: first as one, and where a part fails once more, each for itself."""
+    held, made = threading.Event(), []
+
+    def tagged(uuid: str, at: int) -> Any:
+        def work(conn: database.Connection) -> None:
+            runs.set_tag(conn, wire.SetTag(key="at", value=str(at), run_id=uuid))
+            if at % 3 == 0:
+                raise Invalid(f"{at} is refused.") if at % 2 else RuntimeError(f"{at} is a defect.")
+
+        return store.write(work)
+
+    for _ in range(3):
+        uuids = [new_run(store) for _ in range(12)]
+        first = store.write(lambda conn: held.wait(10))  # The others gather behind it.
+        waiting = [tagged(uuid, at) for at, uuid in enumerate(uuids)]
+        held.set()
+        first.result()
+        for at, future in enumerate(waiting):
+            if at % 3 == 0:
+                with pytest.raises(Exception, match=f"^{at} is"):
+                    future.result()
+            else:
+                future.result()
+        made += uuids
+    kept = dict(store.read(lambda conn: conn.exec_driver_sql("SELECT uuid, value FROM tag JOIN run ON run.id = run WHERE key = 'at'")
+                           .fetchall()))  # fmt: skip
+    assert kept == {uuid: str(at % 12) for at, uuid in enumerate(made) if at % 12 % 3}

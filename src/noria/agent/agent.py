@@ -85,6 +85,9 @@ class Agent:
         self._cancelled: dict[str, float] = {}
         self._going_on = GoingOn(self.server, self._run)
         self._scripts = Scripts(self.relay, home / "spool", self._complain)
+        (home / "spool").mkdir(
+            parents=True, exist_ok=True, mode=0o700
+        )  # Where it is, capsules need not come before their job ends.
         self._sites: dict[str, dict[str, str]] = {}
         self._reached: list[str] = []
         self._probe = 0.0

@@ -23,7 +23,7 @@ from noria.client.read import Piece
 from noria.client.spool import now
 from noria.errors import NoriaError, Unavailable
 from noria.jobs.say import say
-from noria.wire import logged_models, runs
+from noria.wire import artifacts, logged_models, runs
 from noria.wire import spools as wire
 
 _PATIENCE = 90.0
@@ -34,6 +34,9 @@ _PAUSE = 5.0
 """Seconds before a spool that was refused is offered again."""
 _HEADER = wire.Header.__struct_config__.tag
 _FILES = {wire.Artifact.__struct_config__.tag, wire.ModelArtifact.__struct_config__.tag}
+
+SHARED = "mlflow-artifacts:/noria/code/"
+"""Begins the path of an artifact that lies here, and not with its run."""
 
 
 class Known(Struct):
@@ -65,6 +68,7 @@ class Relay:
         self.server, self.told = server, told
         self._known: dict[Path, Known] = {}
         self._complaints: dict[Path, str] = {}
+        self._shared: set[str] = set()
 
     def ship(self, paths: Iterable[Path]) -> None:
         """Ship all whole records of these spools, in this order. Raises Unavailable when the server is.
@@ -195,7 +199,10 @@ class Relay:
             self._complain(path, f"the file of artifact '{record.path}' is gone; the rest goes on.")
             return
         try:
-            self.server.upload(self._root(known, _owner(record)), record.path, source)
+            if record.path.startswith(SHARED):
+                self._share(record.path, source)
+            else:
+                self.server.upload(self._root(known, _owner(record)), record.path, source)
             known.tries = 0
         except Unavailable:
             raise
@@ -206,6 +213,16 @@ class Relay:
                 raise
             known.keep_files = True  # It will not be taken; what comes after it still is.
             self._complain(path, f"artifact '{record.path}' was refused, its file {source} is kept: {error}")
+
+    def _share(self, path: str, source: Path) -> None:
+        """What many runs have in common is named by its content, and sent once."""
+        if path not in self._shared:
+            root, _, name = path.rpartition("/")
+            if name not in {
+                each.path for each in self.server.call(artifacts.LIST_ROOT, artifacts.ListRoot(artifacts.inside(root))).files
+            }:
+                self.server.upload(root, name, source)
+            self._shared.add(path)
 
     def _root(self, known: Known, model_id: str) -> str:
         if model_id not in known.roots and model_id:

@@ -76,13 +76,13 @@ def evaluate(server: Server, versions: Sequence[ModelVersion], path: Path, how: 
         known: list[Answered | None] = []
         for version, folder in zip(versions, folders, strict=True):
             copy(server, version.name, version.version, folder / "model")
-            known.append(None if anew else _known(server, version, digest, models.digest(folder / "model")))
+            known.append(None if anew else stands(server, version, digest, models.digest(folder / "model")))
         missing = [index for index, found in enumerate(known) if found is None]
         made = _run(server, [(versions[index], folders[index]) for index in missing], path, how)
         for index, found in zip(missing, made, strict=True):
             if isinstance(found, Answered):
                 known[index] = found
-                _note(server, versions[index], found)
+                note(server, versions[index], found)
     failed = [found for found in made if isinstance(found, Invalid)]
     if failed:  # Only now: what the others came to is known, and is not found out again.
         raise failed[0]
@@ -92,21 +92,27 @@ def evaluate(server: Server, versions: Sequence[ModelVersion], path: Path, how: 
 @contextmanager
 def _folders(how: How, count: int) -> Iterator[list[Path]]:
     """Folders that the nodes see, gone in the end. Those that nobody came to remove go too."""
-    spec = how.spec(["true"])
-    if spec.agent:
-        raise Unsupported(f"{spec.place} gets the code of a job and no data, so no model can be evaluated there.",
-                          "Evaluate it here, with --on local, or from a login node.")  # fmt: skip
-    home = Path(spec.home or config.load().folder) / "evaluations"
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for old in home.iterdir():
-        if time.time() - old.lstat().st_mtime > _STALE:
-            shutil.rmtree(old, ignore_errors=True)
-    made = [home / uuid4().hex for _ in range(count)]
+    place = home(how)
+    made = [place / uuid4().hex for _ in range(count)]
     try:
         yield made
     finally:
         for folder in made:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def home(how: How) -> Path:
+    """The folder of the folders of evaluations, which the nodes see; those in it that nobody came to remove go."""
+    spec = how.spec(["true"])
+    if spec.agent:
+        raise Unsupported(f"{spec.place} gets the code of a job and no data, so no model can be evaluated there.",
+                          "Evaluate it here, with --on local, or from a login node.")  # fmt: skip
+    found = Path(spec.home or config.load().folder) / "evaluations"
+    found.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for old in found.iterdir():
+        if time.time() - old.lstat().st_mtime > _STALE:
+            shutil.rmtree(old, ignore_errors=True)
+    return found
 
 
 def rerun(server: Server, version: ModelVersion, path: Path, how: How, look: Callable[[Path], None]) -> Answered:
@@ -125,23 +131,24 @@ def _run(server: Server, wanted: Sequence[tuple[ModelVersion, Path]], path: Path
     submitted: list[Job] = []
     try:
         for version, folder in wanted:
-            submitted.append(_submit(server, version, folder, path, how))
+            submitted.append(submit(server, version, folder, path, how))
             how.tell(f"evaluating {version.name} {version.version} in job {submitted[-1].id[:8]}")
         ended = [_wait(server, job, how) for job in submitted]
-        return [_result(server, job, version) for job, (version, _) in zip(ended, wanted, strict=True)]
+        return [result(server, job, version) for job, (version, _) in zip(ended, wanted, strict=True)]
     except BaseException:
         for job in submitted:
             _cancel(server, job)
         raise
 
 
-def _submit(server: Server, version: ModelVersion, folder: Path, path: Path, how: How) -> Job:
+def submit(server: Server, version: ModelVersion, folder: Path, path: Path, how: How, key: str = "") -> Job:
+    """The job that evaluates the model in folder/model. key: see wire.jobs.Submit."""
     of = f"{version.name}/{version.version}"
     request = Request(of, str(folder / "model"), str(path), how.task, how.seed, how.allow_pickle)
     (folder / "request.json").write_bytes(msgspec.json.encode(request))
     spec = how.spec([sys.executable, "-m", measure.__name__, str(folder / "request.json")])
     name = re.sub(r"[^\w.-]+", "-", f"evaluate-{of}")[:60]
-    return server.call(jobs.SUBMIT, jobs.Submit(replace(spec, name=name, experiment=EXPERIMENT), whoami())).job
+    return server.call(jobs.SUBMIT, jobs.Submit(replace(spec, name=name, experiment=EXPERIMENT), whoami(), key=key)).job
 
 
 def _wait(server: Server, job: Job, how: How) -> Job:
@@ -163,7 +170,8 @@ def _cancel(server: Server, job: Job) -> None:
         pass
 
 
-def _result(server: Server, job: Job, version: ModelVersion) -> Answered | Invalid:
+def result(server: Server, job: Job, version: ModelVersion) -> Answered | Invalid:
+    """What a job that has ended found out, or why it did not."""
     if job.state != "COMPLETED":
         tags = {tag.key: tag.value for tag in server.call(runs.GET, runs.Get(job.run_id)).run.data.tags}
         why = tags.get(FAILED) or f"the job ended as {job.state.lower()}{f' ({job.reason})' if job.reason else ''}"
@@ -205,14 +213,15 @@ def _arrays(path: Path) -> dict[str, Any]:
         return {name: found[name] for name in found.files}
 
 
-def _note(server: Server, version: ModelVersion, found: Answered) -> None:
+def note(server: Server, version: ModelVersion, found: Answered) -> None:
+    """Write it into the registry's log."""
     evidence = {
         **msgspec.to_builtins(found.evaluation),
         "record_sha256": fingerprint(found.evaluation),
         "job_id": found.job.id if found.job else "",
     }
-    note = registry.Note(version.name, version.version, EVALUATED, whoami(), said(found.evaluation), evidence)
-    server.call(registry.NOTE, note)
+    line = registry.Note(version.name, version.version, EVALUATED, whoami(), said(found.evaluation), evidence)
+    server.call(registry.NOTE, line)
 
 
 def fingerprint(evaluation: Evaluation) -> str:
@@ -242,7 +251,7 @@ def noted(server: Server, version: ModelVersion, digest: str = "") -> Iterator[t
             return
 
 
-def _known(server: Server, version: ModelVersion, digest: str, model: str) -> Answered | None:
+def stands(server: Server, version: ModelVersion, digest: str, model: str) -> Answered | None:
     """The newest evaluation of these files on these examples, if all that it kept is there as it was."""
     for change, found in noted(server, version, digest):
         if found.model_sha256 != model:

@@ -82,37 +82,57 @@ def promote(
     """
     stage = stage_of(stage)
     for _ in range(_TRIES):
-        candidate = server.call(registry.GET_VERSION, registry.VersionKey(name, version)).model_version
-        champion = _champion(server, candidate, stage) if gate else None
-        known = _Known(server, candidate, champion, stage, gate, how) if gate else None
-        judged = _judge(gate, known) if gate and known else []
-        evidence = _evidence(gate, judged, known) if gate and known else {}
         try:
-            return _decide(server, candidate, champion, stage, judged, evidence, reason)
+            return decide(server, name, version, stage, gate, how, reason)
         except Conflict as error:
             how.tell(f"somebody was faster: {error.message} Judging again.")
-    raise Conflict(
-        f"{stage} of {name} changed {_TRIES} times while {name} {version} was judged.", "Promote it again when it is quiet."
+    raise unsettled(name, version, stage, _TRIES)
+
+
+def unsettled(name: str, version: str, stage: str, tries: int) -> Conflict:
+    return Conflict(
+        f"{stage} of {name} changed {tries} times while {name} {version} was judged.", "Promote it again when it is quiet."
     )
 
 
+def decide(
+    server: Server, name: str, version: str, stage: str, gate: Gate | None, how: How, reason: str = "", *, key: str = "", against: str | None = None
+) -> Decision:  # fmt: skip
+    """Judge once. Raises Conflict if another version took the stage meanwhile, or stands there instead of `against`; then nothing is changed.
+
+    key: kept with the evidence, by which whoever decides finds that it was decided.
+    """
+    candidate = server.call(registry.GET_VERSION, registry.VersionKey(name, version)).model_version
+    champion = champion_of(server, candidate, stage) if gate else None
+    found = champion.version if champion else ""
+    if against not in (None, found):
+        raise Conflict(
+            f"{name} {found} stands in {stage} by now, and not {against}." if found else f"{stage} of {name} is empty by now."
+        )
+    known = _Known(server, candidate, champion, stage, gate, how) if gate else None
+    judged = _judge(gate, known) if gate and known else []
+    evidence = _evidence(gate, judged, known) if gate and known else {}
+    return _decide(server, candidate, champion, stage, judged, evidence, reason, key)
+
+
 def _decide(
-    server: Server, candidate: ModelVersion, champion: ModelVersion | None, stage: str, judged: list[Judged], evidence: dict[str, Any], reason: str
+    server: Server, candidate: ModelVersion, champion: ModelVersion | None, stage: str, judged: list[Judged], evidence: dict[str, Any], reason: str, key: str
 ) -> Decision:  # fmt: skip
     name, version, before = candidate.name, candidate.version, champion.version if champion else ""
     said = " ".join(each.verdict.sentence for each in judged) or "No held-out data was given, so no gate was applied."
     told = f"{reason} {said}".strip()[:_REASON]
+    kept = {**evidence, "key": key} if key else evidence
     if not all(each.verdict.passed for each in judged):
-        change = server.call(registry.REFUSE, registry.Refuse(name, version, stage, whoami(), told, evidence))
+        change = server.call(registry.REFUSE, registry.Refuse(name, version, stage, whoami(), told, kept))
         stays = f"{name} {before} stays in {stage}." if before else f"Nothing changed in {stage}."
         return Decision(False, f"{said} {stays}", stays, judged, before, [], change)
-    asked = registry.Promote(name, version, stage, before if evidence else UNSET, whoami(), told, evidence)
+    asked = registry.Promote(name, version, stage, before if evidence else UNSET, whoami(), told, kept)
     done = server.call(registry.PROMOTE, asked)
     there = f"{name} {version} is in {stage} now."
     return Decision(True, f"{said} {there}", there, judged, before, done.archived, done.change)
 
 
-def _champion(server: Server, candidate: ModelVersion, stage: str) -> ModelVersion | None:
+def champion_of(server: Server, candidate: ModelVersion, stage: str) -> ModelVersion | None:
     """The newest version in the stage but for the candidate."""
     standing = server.call(registry.LATEST, registry.Latest(candidate.name, [stage])).model_versions
     if not any(each.version == candidate.version for each in standing):

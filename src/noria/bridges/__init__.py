@@ -1,7 +1,7 @@
 """Ways to other tools: mlflow's client on nodes without a network, importers and exporters. Nothing below imports this room.
 
-    importers/   mlflow, database, mlruns, wandb, tensorboard     `noria runs import`
-    exporters/   mlflow, parquet, csv                             `noria runs export`
+    importers/   mlflow, databricks, database, mlruns, wandb, tensorboard     `noria runs import`
+    exporters/   mlflow, databricks, parquet, csv                             `noria runs export`
 
 A format is a file on one of these shelves. Both ways may be repeated at any time: nothing is doubled, and what was cut
 short is completed.

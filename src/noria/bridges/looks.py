@@ -7,7 +7,7 @@ from pathlib import Path
 from noria.bridges import IMPORTERS
 from noria.errors import Invalid, NotFound
 
-_SCHEMES = {"http": "mlflow", "https": "mlflow"}
+_SCHEMES = {"http": "mlflow", "https": "mlflow", "databricks": "databricks"}
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 

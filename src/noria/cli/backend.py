@@ -10,7 +10,6 @@ from mlflow.exceptions import ExecutionException
 from mlflow.projects.backend.abstract_backend import AbstractBackend
 from mlflow.projects.submitted_run import SubmittedRun
 
-from noria.cli.asks import resources, told
 from noria.cli.commands.submit import reach
 from noria.cli.commands.wait import wait
 from noria.cli.local import connect
@@ -19,6 +18,7 @@ from noria.errors import Invalid, NoriaError
 from noria.jobs import clusters
 from noria.jobs.say import say
 from noria.projects import start
+from noria.projects.asks import resources, told
 from noria.types import JobState
 from noria.wire import experiments, jobs
 

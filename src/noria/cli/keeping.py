@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from noria.types import ModelVersion
 
 _to_option = click.option(
-    "--to", "url", metavar="SERVER_URL", help="Another server, which gets the files too.", show_default="this one"
+    "--to",
+    "url",
+    metavar="SERVER_URL",
+    help="Another server, or a registry of Databricks, which gets the files too.",
+    show_default="this one",
 )
 _token_option = click.option(
     "--token", default="", envvar="NORIA_TO_TOKEN", metavar="TOKEN", help="The other server's token; better in NORIA_TO_TOKEN."
@@ -36,6 +40,30 @@ def _made(version: ModelVersion, what: str, as_json: bool) -> None:
     click.echo(f"noria: {what} is {version.name} {version.version} now.", err=True)
 
 
+def _databricks(model_uri: str, name: str, url: str, as_json: bool) -> None:
+    from noria.cli import show
+    from noria.cli.local import connect
+    from noria.databricks import names
+    from noria.errors import Invalid
+    from noria.models import databricks
+
+    if names.is_ours(model_uri) and url:
+        raise Invalid("Between two other places nothing is copied at once.", "Copy it here, and then from here.")
+    server = connect()
+    done, notes = (
+        databricks.bring(server, model_uri, name) if names.is_ours(model_uri) else databricks.send(server, model_uri, name, url)
+    )
+    if as_json:
+        show.as_json({"versions": done, "notes": notes})
+    for each in done:
+        if not as_json:
+            click.echo(each.version)
+        how = "was copied before: it is" if each.known else "is"
+        click.echo(f"noria: {each.source} {how} {each.name} {each.version}{f' at {url}' if url else ''}", err=True)
+    for note in notes:
+        click.echo(f"noria: {note}", err=True)
+
+
 @click.command()
 @click.argument("model_uri")
 @click.argument("name")
@@ -51,8 +79,17 @@ def copy(model_uri: str, name: str, url: str | None, token: str, as_json: bool) 
     \b
     noria models copy models:/net-dev/7 net
     noria models copy models:/net/Production net --to https://noria.example.org
+    noria models copy databricks://PROFILE/net/3 net              from the registry of a workspace of Databricks
+    noria models copy models:/net main.ml.net --to databricks-uc://PROFILE
+
+    From and to Databricks a model without a version means all of its versions, with stages and aliases as far as the other side has them, and what was copied before is not copied again.
     """
     from noria.cli.local import connect
+    from noria.databricks import names
+
+    if names.is_ours(model_uri) or names.is_ours(url or ""):
+        _databricks(model_uri, name, url or "", as_json)
+        return
     from noria.models.copy import copy
 
     _made(copy(connect(), model_uri, name, _other(url, token)), model_uri, as_json)
@@ -97,8 +134,9 @@ def gc(name: str, keep: int, older_than: str, stages: tuple[str, ...], dry_run: 
     """
     import time
 
+    from noria import units
     from noria.automation.collect import Policy, collect
-    from noria.cli import show, units
+    from noria.cli import show
     from noria.cli.local import connect
     from noria.errors import Invalid
     from noria.wire.stages import stage_of

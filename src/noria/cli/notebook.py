@@ -18,11 +18,11 @@ from msgspec import Struct
 from noria.cli import find
 from noria.cli.local import connect, settle
 from noria.client.http import Server
-from noria.errors import AlreadyExists, Invalid, NoriaError, NotFound, Unsupported
-from noria.models import fetch
-from noria.types import ModelVersion, RunInfo, RunInputs, RunOutputs, Tag
+from noria.errors import Invalid, NotFound, Unsupported
+from noria.models.register import register
+from noria.types import ModelVersion, RunInfo, RunInputs, RunOutputs
 from noria.types import Run as Found
-from noria.wire import artifacts, experiments, logged_models, registry, runs
+from noria.wire import experiments, runs
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -172,45 +172,5 @@ def register_model(model_uri: str, name: str, *, tags: Mapping[str, object] | No
 
     model_uri: `runs:/RUN/path`, a RUN alone for its only model, or `models:/m-…`. Raises NotFound if there is no model.
     """
-    pairs = [Tag(key, str(value)) for key, value in (tags or {}).items()]
     with _settled() as server:
-        source, run_id, model_id = _source(server, model_uri)
-        try:
-            server.call(registry.CREATE, registry.CreateModel(name))
-        except AlreadyExists:
-            pass
-        if known := fetch.known_digest(server, source):
-            pairs.append(Tag(fetch.DIGEST, known))  # Whoever loads the version holds its files to this.
-        request = registry.CreateVersion(name, source, run_id, pairs, model_id=model_id)
-        return server.call(registry.CREATE_VERSION, request).model_version
-
-
-def _source(server: Server, uri: str) -> tuple[str, str, str]:
-    """Where a model lies, its run, and its id if it has one."""
-    if uri.startswith("models:/m-"):
-        model_id = uri.removeprefix("models:/")
-        info = server.call(logged_models.GET, logged_models.Key(model_id)).model.info
-        return uri, info.source_run_id, model_id
-    if "://" in uri or uri.startswith(("models:", "file:", "/")):
-        raise Invalid(f"'{uri}' is no model of a run.", "Write runs:/RUN/model, or models:/m-… for a logged model.")
-    text, _, path = uri.removeprefix("runs:/").partition("/")
-    run = find.run(server, text)
-    for output in run.outputs.model_outputs:
-        info = server.call(logged_models.GET, logged_models.Key(output.model_id)).model.info
-        if path in ("", info.name):
-            return f"models:/{info.model_id}", run.info.run_id, info.model_id
-    path = path or "model"
-    if not _is_model(server, run.info.run_id, path):
-        raise NotFound(
-            f"Run {run.info.run_id[:8]} has kept no model at '{path}'.",
-            f"`noria runs show {run.info.run_id[:8]}` lists its files.",
-        )
-    return f"runs:/{run.info.run_id}/{path}", run.info.run_id, ""
-
-
-def _is_model(server: Server, run_id: str, path: str) -> bool:
-    try:
-        files = server.call(artifacts.LIST, artifacts.List(run_id, path=path)).files
-    except NoriaError:  # A path that is none, or a place that cannot be listed.
-        return False
-    return any(file.path == f"{path}/MLmodel" for file in files)
+        return register(server, model_uri, name, tags)

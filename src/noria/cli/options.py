@@ -69,7 +69,7 @@ _ASKS = [
 
 
 def asks(function: F) -> F:
-    """The options that say where a job goes, and what it asks for there: `scheduler`, and those that `cli.asks` reads."""
+    """The options that say where a job goes, and what it asks for there: `scheduler`, and those that `projects.asks` reads."""
     for option in reversed(_ASKS):
         function = option(function)
     return function

@@ -15,6 +15,7 @@ from noria.client.http import Server
 from noria.errors import Invalid, Unavailable
 from noria.jobs.say import say
 from noria.projects import start, within
+from noria.projects.asks import resources, told
 from noria.types import RunStatus
 
 _STATUS: dict[str, RunStatus] = {"COMPLETED": "FINISHED", "FAILED": "FAILED", "CANCELLED": "KILLED", "RUNNING": "RUNNING"}
@@ -82,7 +83,6 @@ def _within(asked: start.Request) -> Ran:
 def _as_job(server: Server, asked: start.Request, on: str, asks: Mapping[str, Any], wait: bool) -> Ran:
     from msgspec.structs import replace
 
-    from noria.cli.asks import resources, told
     from noria.cli.commands.submit import reach  # Commands need click, which the environment of a job may lack.
     from noria.cli.commands.wait import wait as wait_for
     from noria.jobs import clusters

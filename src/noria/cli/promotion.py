@@ -49,8 +49,8 @@ def _how(on: str | None, task: Any, allow_pickle: bool, **flags: Any) -> How:
     from msgspec.structs import replace
 
     from noria.automation.evaluations import How
-    from noria.cli.asks import asked
     from noria.jobs import clusters
+    from noria.projects.asks import asked
 
     spec = asked([sys.executable], on, {name: value for name, value in flags.items() if value is not None}, "").spec
     clusters.must_reach(spec)

@@ -153,6 +153,8 @@ class ActiveRun:
             return  # A forked child shares the spool but not the run's end.
         if self._recorder is not None:
             self._recorder.stop()
+        if self._in_job and "noria.client.capsule" in sys.modules:
+            sys.modules["noria.client.capsule"].finish()
         if not self._in_job:
             self.append(End(status, now()))
         self.spool.close()
@@ -239,6 +241,8 @@ def start_run(
             labels |= {"mlflow.user": user, "mlflow.source.name": source, "mlflow.source.type": "LOCAL"}
             name = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")
             run.append(Begin(name, run_name, user, now(), labels))
+        if not parent:
+            _keep_capsule(run, attached=bool(attach))
         if tags or (attach and run_name):
             run.set_tags({**({"mlflow.runName": run_name} if attach and run_name else {}), **(tags or {})})
         if not _stack:
@@ -248,6 +252,20 @@ def start_run(
         _stack.append(run)
         _activate(run)
         return run
+
+
+def _keep_capsule(run: ActiveRun, *, attached: bool) -> None:
+    """Have kept what is needed to do this again; in a job its launcher does, and the first task only says which Python it is."""
+    header, settings = run.spool.header, config.load()
+    if not settings.capsules or (attached and (header.rank or header.attempt > 1)):
+        return
+    from noria.client import capsule
+
+    if capsule.made_for in ("", run.run_id):
+        agents = settings.folder / "spool"  # What lies there is shipped after the job's end as well.
+        capsule.begin(run.run_id, header.job_id, agents if agents.is_dir() else run.spool.path.parent)
+    elif not attached:
+        run.append(Tags({"noria.capsule.of": capsule.made_for}))
 
 
 def _at_exit() -> None:
@@ -418,7 +436,25 @@ def log_dataset(
     if not name:
         raise Invalid("This data set has no name.", 'Give one, as in noria.log_dataset(data, "flowers").')
     _current().append(Dataset(name[:500], found[:36], source_type, source, context))
+    if config.load().capsules:
+        _keep_rows(data, found[:36])
     return found[:36]
+
+
+def _keep_rows(data: object, digest: str) -> None:
+    """Keep what the rows of a data set are known by, so that another version of it can be told from this one row by row."""
+    from noria.client import rows
+
+    if isinstance(data, str | os.PathLike):
+        path = Path(data).expanduser()
+        seen = rows.of_file(path, path.stat().st_size) if path.is_file() else None
+        found = {"": seen} if seen is not None else {}
+    else:
+        found = rows.parts(data)
+    if found:
+        from noria.client import made
+
+        made.log_text(msgspec.json.encode(found).decode(), f"noria/rows/{digest}.json")
 
 
 def _said(data: object, name: str) -> str:

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from select import select
 from typing import Any, BinaryIO, TypeVar, cast
@@ -18,7 +18,7 @@ import msgspec
 from noria import process
 from noria.errors import Conflict, Invalid, NoriaError, NotFound, Unauthenticated, Unavailable, WrongVersion, from_wire
 from noria.wire import artifacts
-from noria.wire.endpoint import OWN, PROTOCOL, PROTOCOL_HEADER, USER_HEADER, Endpoint, decode, encode
+from noria.wire.endpoint import CAUSE_HEADER, OWN, PROTOCOL, PROTOCOL_HEADER, USER_HEADER, Endpoint, decode, encode
 
 Q = TypeVar("Q", bound=msgspec.Struct)
 R = TypeVar("R")
@@ -39,6 +39,8 @@ class Server:
         self._kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._address, self._base = parts.netloc, parts.path.rstrip("/")
         self._user = quote(process.whoami(), safe="")
+        self.cause: Sequence[str] = ()
+        """The firings of rules that lead to what is asked from here on."""
         self._connection: http.client.HTTPConnection | None = None
 
     def call(self, endpoint: Endpoint[Q, R], request: Q) -> R:
@@ -179,6 +181,8 @@ class Server:
     def _request(self, method: str, path: str, body: Any, kind: str, extra: Mapping[str, str] = {}) -> http.client.HTTPResponse:
         headers = {"Content-Type": kind, **extra} if kind else {**extra}
         headers |= {PROTOCOL_HEADER: str(PROTOCOL), USER_HEADER: self._user}
+        if self.cause:
+            headers[CAUSE_HEADER] = ",".join(quote(each, safe="") for each in self.cause)
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         answer = self._send(method, self._base + path, body, headers)

@@ -21,7 +21,7 @@ from msgspec import structs
 
 from noria import process
 from noria.errors import BadNode, Invalid, NoriaError, Unavailable
-from noria.jobs import drill, ending, recover, stacks
+from noria.jobs import capsule, drill, ending, recover, stacks
 from noria.jobs.dialect import SCHEDULERS, Placement
 from noria.jobs.folder import Exit, Folder, Started, Task
 from noria.jobs.frameworks import CLIENT
@@ -47,6 +47,8 @@ _PATIENT = 60
 """Seconds that a file server may not answer when a try is over: what is read then is not asked for again."""
 _LAST, _EACH = 16 << 10, 128
 """Bytes that the record of an end takes: with last lines, and for each task the name and size of what it logged."""
+_CAPSULE = 5.0
+"""Seconds that a job's end waits at most for its capsule, where it lies in the job's own folder."""
 PURGED = "its folder was removed while it ran, and what it printed and logged since is lost"
 CANNOT = "the job cannot start: "
 KIND = "NORIA_LAUNCHER"
@@ -72,6 +74,7 @@ class Launcher(Tasks):
         self.warned = self.replaced = self._notified = False
         self.lost = self.dumped = ""
         self.drilled = ""
+        self._capsule: process.Popen[bytes] | None = None
         self._time = job.spec.time
         self._deadline = time.monotonic() + self._time if self._time else None
         others = {rank: name for rank, name in enumerate(placement.nodes[: job.spec.nodes]) if rank != placement.node_rank}
@@ -97,6 +100,9 @@ class Launcher(Tasks):
                 self.folder, self.job, self.placement, lambda: {rank: child.pid for rank, child in dict(self.ranks).items()}
             ):
                 exit = self._tries(taken)
+            if self._capsule is not None:
+                with suppress(process.Late):
+                    self._capsule.wait(_CAPSULE)
             if self.replaced:
                 say(f"try {self.attempt} has been replaced by another one, and stops")
                 return SAVED
@@ -271,7 +277,10 @@ class Launcher(Tasks):
     def _start(self) -> None:
         self.ranks, self.node.ranks, self.node.attempt, self.node.over = {}, [], self.attempt, False
         self.folder.logs.mkdir(parents=True, exist_ok=True)
+        began = time.time()
         self._start_tasks()
+        if self.attempt == 1 and self.placement.node_rank == 0:
+            self._capsule = capsule.begin(self.folder, self.job, self.environment(*self._said(0)), began)
         tasks, me = [Task(rank, child.pid, process.born(child.pid)) for rank, child in self.ranks.items()], os.getpid()
         self._started = Started(self.attempt, socket.gethostname(), me, process.born(me), now(), tasks)
         self._said_start = self.placement.node_rank > 0

@@ -29,14 +29,14 @@ def copy(server: Server, uri: str, name: str, to: Server | None = None) -> Model
         source = registry.CreateVersion(
             name, f"models:/{source_name}/{number}", version.run_id, version.tags, version.run_link, version.description
         )
-        return _create(server, source, {"from": f"models:/{source_name}/{number}"})
+        return create(server, source, {"from": f"models:/{source_name}/{number}"})
     whence = f"{server.url}/models:/{source_name}/{number}"
     folder = fetch(server, f"models:/{source_name}/{number}").folder
     files = digests.of_files(folder)
-    model = _upload(to, folder, name, whence, _experiment(server, version), files)
+    model = upload(to, folder, name, whence, experiment_of(server, version), files)
     tags = [*version.tags, Tag(FROM_TAG, whence)]
     request = registry.CreateVersion(name, f"models:/{model}", "", tags, version.run_link, version.description, model)
-    return _create(to, request, {"from": whence, "digests": files})
+    return create(to, request, {"from": whence, "digests": files})
 
 
 def move(server: Server, uri: str, name: str, to: Server | None = None) -> ModelVersion:
@@ -52,7 +52,7 @@ def move(server: Server, uri: str, name: str, to: Server | None = None) -> Model
     return made
 
 
-def _create(server: Server, request: registry.CreateVersion, evidence: dict[str, object]) -> ModelVersion:
+def create(server: Server, request: registry.CreateVersion, evidence: dict[str, object]) -> ModelVersion:
     try:
         server.call(registry.CREATE, registry.CreateModel(request.name))
     except AlreadyExists:
@@ -62,7 +62,7 @@ def _create(server: Server, request: registry.CreateVersion, evidence: dict[str,
     return made
 
 
-def _experiment(server: Server, version: ModelVersion) -> str:
+def experiment_of(server: Server, version: ModelVersion) -> str:
     """The name of the experiment that a version's run lies in; "Default" without a run."""
     if not version.run_id:
         return "Default"
@@ -73,7 +73,7 @@ def _experiment(server: Server, version: ModelVersion) -> str:
         return "Default"
 
 
-def _upload(to: Server, folder: Path, name: str, whence: str, experiment: str, files: dict[str, str]) -> str:
+def upload(to: Server, folder: Path, name: str, whence: str, experiment: str, files: dict[str, str]) -> str:
     """The files as a logged model of the other server; its id."""
     asked = logged_models.Create(_there(to, experiment), tags=[Tag(FROM_TAG, whence)])
     info = to.call(logged_models.CREATE, asked).model.info

@@ -26,7 +26,7 @@ from noria.projects import claims
 
 MADE = "noria.json"
 """In an environment's folder: its record, too. A folder without it was never finished."""
-_TOUCH = 3600.0
+_TOUCH, _DAY = 3600.0, 86_400.0
 
 
 class Record(Struct, frozen=True):
@@ -110,7 +110,7 @@ def open_up(place: Path, folder: Path) -> int:
         for path in (at, *(os.path.join(at, name) for name in names)):
             seen = os.lstat(path)
             total += seen.st_size
-            if stat.S_ISLNK(seen.st_mode):
+            if stat.S_ISLNK(seen.st_mode) or os.getuid() not in (0, seen.st_uid):  # A link to another user's cache of a tool.
                 continue
             mode = stat.S_IMODE(seen.st_mode)
             wanted = mode | (readers & (0o055 if mode & 0o100 else 0o044))
@@ -157,7 +157,10 @@ def publish(place: Path, record: Record) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        before = _read(place / f"{record.digest}.json")
         os.replace(beside, place / f"{record.digest}.json")
+        if before is not None and (place / before.folder).is_dir() and os.access(place / before.folder, os.W_OK):
+            os.utime(place / before.folder)  # Jobs may still use it: its last use is now, for `prune`.
     except OSError as error:
         raise Unavailable(f"The environment cannot be kept in {place} ({error.strerror}).", "Make room there.") from None
 
@@ -192,11 +195,20 @@ def left(place: Path) -> Iterator[Path]:
     current = {each.record.folder for each in kept(place)}
     for path in place.iterdir():
         digest, _, number = path.name.partition(".")
-        if not digest or not number.removesuffix(".sif").isdigit() or path.name in current:
+        if not digest or not number.isdigit() or path.name in current:
             continue
-        holder = claims.read(place / f"{digest}.{number.removesuffix('.sif')}.claim")
-        if not isinstance(holder, claims.Holder) or claims.is_dead(holder) or (path / MADE).exists():
+        claim = place / f"{digest}.{number}.claim"
+        holder = claims.read(claim)
+        if not isinstance(holder, claims.Holder) or claims.is_dead(holder) or _is_old(claim) or (path / MADE).exists():
             yield path
+
+
+def _is_old(claim: Path) -> bool:
+    """Whether its holder, of another machine, has not touched it for a day, however wrong the clocks are."""
+    try:
+        return time.time() - claim.stat().st_mtime > _DAY
+    except OSError:
+        return False
 
 
 def named(place: Path, name: str) -> Kept:

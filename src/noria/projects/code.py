@@ -43,9 +43,7 @@ class Tree(Struct, frozen=True):
 def freeze(folder: Path, store: Path) -> Code:
     """Keep the code around a folder: its git repository, or the folder itself. Raises Invalid if that is more than code."""
     tree = gather(folder)
-    packed = store / f"{_digest(tree)}.tar"
-    if not packed.exists():
-        packed = _pack(tree, store)
+    packed = kept(tree, store)
     inside = os.path.relpath(folder.resolve(), tree.root)
     objects, remote = _origin(Path(tree.root)) if tree.commit else ("", "")
     return Code(str(packed), "" if inside == "." else inside, links(tree), tree.commit, tree.dirty, objects, remote)
@@ -61,9 +59,15 @@ def _origin(root: Path) -> tuple[str, str]:
     return str((root / common / "objects").resolve()), public
 
 
+def kept(tree: Tree, store: Path) -> Path:
+    """The file in which the code is, named by what is in it."""
+    packed = store / f"{_digest(tree)}.tar"
+    return packed if packed.exists() else _pack(tree, store)
+
+
 def gather(folder: Path) -> Tree:
     """What is code around a folder. Raises Invalid if it is too much."""
-    tree = _repository(folder) or Tree(str(folder.resolve()), sorted(_walk(folder.resolve())))
+    tree = around(folder)
     size, count = sum(os.lstat(Path(tree.root) / each).st_size for each in tree.files), len(tree.files)
     if size > BYTES or count > FILES:
         what = f"{size / 2**20:,.0f} MiB" if size > BYTES else f"{count:,} files"
@@ -72,6 +76,11 @@ def gather(folder: Path) -> Tree:
             f"{tree.root} has {what}, which is too much to freeze for each job.", f"{cure}, or submit without --freeze."
         )
     return tree
+
+
+def around(folder: Path) -> Tree:
+    """The git repository that a folder is in, or the folder itself, however much that is."""
+    return _repository(folder) or Tree(str(folder.resolve()), sorted(_walk(folder.resolve())))
 
 
 def _repository(folder: Path) -> Tree | None:
@@ -209,6 +218,7 @@ def thaw(frozen: Code, into: Path) -> Path:
         tar.extraction_filter = lambda member, path: member  # We packed it. As an argument, Python 3.11.2 does not know it.
         tar.extractall(beside)  # noqa: S202 (written by _pack, or compared with its name)
     for name, target in frozen.links.items():
+        (beside / name).parent.mkdir(parents=True, exist_ok=True)
         (beside / name).symlink_to(target)
     if frozen.objects:
         _repeat(frozen, beside / ".git")

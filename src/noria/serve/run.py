@@ -36,9 +36,10 @@ def serve(
     auth: bool,
     allow_pickle: bool,
     log: Keep | None = None,
+    token: str = "",
 ) -> None:
     """Serve until SIGTERM or SIGINT. ready: told the address once it answers. auth: ask for the server's token. log: how answers are
-    written down; None: they are not."""
+    written down; None: they are not. token: what is asked for instead of what this process shows the server."""
     if not auth:
         door.check_open(host)
 
@@ -58,7 +59,7 @@ def serve(
         server.call(serving.PUT, serving.Put(here))
         ready(url)
 
-    with keeping(build(current, server.token, ask=auth), log, server, here.endpoint_id) as app:
+    with keeping(build(current, token or server.token, ask=auth), log, server, here.endpoint_id) as app:
         asyncio.run(_serve(app, listening, started, follower))
     try:
         server.call(serving.PUT, serving.Put(replace(follower.here, state="STOPPED")))

@@ -18,12 +18,13 @@ from noria.errors import Invalid, NoriaError, TooLarge
 from noria.server import load
 from noria.server.live import Hub
 from noria.server.webhooks import Teller
-from noria.store import jobs
+from noria.store import events, jobs
 from noria.store.artifacts import Artifacts
 from noria.store.metrics import Append
 from noria.store.store import Connection, Store
 from noria.wire import limits
-from noria.wire.endpoint import USER_HEADER, Empty, Endpoint, convert, decode, encode, unpacked
+from noria.wire.endpoint import CAUSE_HEADER, USER_HEADER, Empty, Endpoint, convert, decode, encode, unpacked
+from noria.wire.rules import DEEPEST
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -94,6 +95,7 @@ def handler(route: Route, state: State) -> Callable[[Request], Awaitable[Respons
     async def handle(request: Request) -> Response:
         query = await read_query(route.endpoint, request)
         loop = asyncio.get_running_loop()
+        work = _following(request, route.work)
         with lane:
             if not route.writes:
                 result = await loop.run_in_executor(state.readers, state.store.read, lambda conn: route.work(conn, query))
@@ -101,10 +103,10 @@ def handler(route: Route, state: State) -> Callable[[Request], Awaitable[Respons
                 result = await state.store.append(batch, loop.create_future())
             elif route.signed:
                 said, job = who(request), request.scope.get(JOB, "")
-                signed = lambda conn: route.work(conn, query, said or jobs.user(conn, job))  # noqa: E731
+                signed = lambda conn: work(conn, query, said or jobs.user(conn, job))  # noqa: E731
                 result = await state.store.write(signed, loop.create_future())
             else:
-                result = await state.store.write(lambda conn: route.work(conn, query), loop.create_future())
+                result = await state.store.write(lambda conn: work(conn, query), loop.create_future())
             job_id = request.scope.get(JOB)
             if route.by_job is not None and job_id:
                 follow = route.by_job
@@ -118,6 +120,15 @@ def handler(route: Route, state: State) -> Callable[[Request], Awaitable[Respons
         return answer(route.endpoint, route.reply(result) if route.reply else result)
 
     return handle
+
+
+def _following(request: Request, work: Callable[..., Any]) -> Callable[..., Any]:
+    """Work that says of what it does which firings of rules led to it, if the request does."""
+    given = request.headers.get(CAUSE_HEADER, "")
+    if not given:
+        return work
+    chain = [unquote(each)[:256] for each in given.split(",")[: DEEPEST + 1]]
+    return lambda conn, *asked: events.following(conn, chain, lambda: work(conn, *asked))
 
 
 def who(request: Request) -> str:

@@ -74,6 +74,7 @@ def run(
     memory.keep()
     readers, waiters = ThreadPoolExecutor(4, "noria-reader"), ThreadPoolExecutor(8, "noria-waiter")
     state = State(store, tree, Hub(), readers, waiters, agent, Teller(store, waiters))
+    store.happened = agent.wake
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(state, build(state, token, ask=settings.auth), listening, ready))
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
-import hmac
 import http.client
 import io
 import ipaddress
@@ -24,7 +22,6 @@ from noria.errors import Forbidden, NoriaError, Unavailable
 from noria.store import webhooks
 from noria.store.store import Connection, Store
 from noria.store.webhooks import Delivery
-from noria.version import __version__
 from noria.wire import webhooks as wire
 
 log = logging.getLogger("noria.server")
@@ -111,26 +108,13 @@ _FINAL = "It refused"
 async def _attempt(delivery: Delivery) -> str:
     """Send it; "" if it has arrived, and otherwise why not."""
     try:
-        status, _ = await send(delivery.url, delivery.body, headers(delivery.secret, delivery.id, delivery.body))
+        status, _ = await send(delivery.url, delivery.body, wire.headers(delivery.secret, delivery.id, delivery.body))
     except NoriaError as error:
         return error.message
     if status < 300:
         return ""
     again = status >= 500 or status in (408, 425, 429)
     return f"{'It answered' if again else _FINAL}: {status}."
-
-
-def headers(secret: str, delivery_id: str, body: bytes) -> dict[str, str]:
-    """What MLflow's receivers look for: an id, the time, and with a secret the HMAC-SHA256 over `id.time.body`."""
-    moment = str(int(time.time()))
-    found = {
-        "Content-Type": "application/json", "User-Agent": f"noria/{__version__}", "X-MLflow-Delivery-Id": delivery_id,
-        "X-MLflow-Timestamp": moment,
-    }  # fmt: skip
-    if secret:
-        digest = hmac.digest(secret.encode(), f"{delivery_id}.{moment}.".encode() + body, hashlib.sha256)
-        found["X-MLflow-Signature"] = f"v1,{base64.b64encode(digest).decode()}"
-    return found
 
 
 async def send(url: str, body: bytes, fields: dict[str, str]) -> tuple[int, bytes]:
@@ -231,7 +215,7 @@ async def test(hook: Any, asked: wire.Test) -> wire.Result:
     event = hook.events.split()[0] if not isinstance(asked.event, wire.Event) else webhooks.word(asked.event)
     body = webhooks.body(event, webhooks.example(event))
     try:
-        status, answer = await send(hook.url, body, headers(hook.secret, webhooks.new_id(), body))
+        status, answer = await send(hook.url, body, wire.headers(hook.secret, webhooks.new_id(), body))
     except NoriaError as error:
         return wire.Result(False, error_message=f"Failed to test webhook: {error.message}")
     return wire.Result(status < 400, status, answer.decode(errors="replace"))

@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Connection, Row, select, update
 
 from noria.errors import Invalid, NotFound
-from noria.store import database, page
+from noria.store import database, events, page
 from noria.store.experiments import now
 from noria.store.schema import registered_model, registry_change
 from noria.types import Change
@@ -20,10 +20,9 @@ _SHOWN = 1000
 """Characters of a text that its change shows."""
 _ACTION, _USER, _REASON, _EVIDENCE = 64, 256, 8000, 1 << 20
 _MOST = 1000
-_INSERT = """
-INSERT INTO registry_change (time, action, name, version, "user", before, after, reason, evidence)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id
-"""
+COLUMNS = 'time, action, name, version, "user", before, after, reason, evidence'
+"""What `statement` gives the values of."""
+_INSERT = f"INSERT INTO registry_change ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id"  # noqa: S608 (our own names)
 
 
 def add(
@@ -42,7 +41,9 @@ def add(
     text, values = statement(
         action, name, version, user=user, before=before, after=after, reason=reason, evidence=evidence
     )  # fmt: skip
-    return written(database.run(conn, text, values), values, evidence)
+    line = written(database.run(conn, text, values), values, evidence)
+    events.of_change(conn, line)
+    return line
 
 
 def statement(
@@ -69,7 +70,10 @@ def statement(
 
 def written(answer: Any, values: tuple[Any, ...], evidence: Mapping[str, Any]) -> Change:
     """The line that `statement` has written, of the cursor that it was run with."""
-    key: int = answer.fetchone()[0]
+    return line(answer.fetchone()[0], values, evidence)
+
+
+def line(key: int, values: tuple[Any, ...], evidence: Mapping[str, Any]) -> Change:
     time, action, name, version, user, before, after, reason, _ = values
     return Change(key, time, action, name, version, user, before, after, reason, dict(evidence))
 

@@ -10,11 +10,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, NullPool, create_engine, event, exc, inspect, make_url
+from sqlalchemy import Connection, Engine, NullPool, Select, create_engine, event, exc, inspect, make_url
 
 from noria import mounts
 from noria.errors import Invalid, Unavailable, WrongVersion
-from noria.store import run_versions
+from noria.store import arrays, run_versions
+from noria.store.arrays import array
 from noria.store.schema import HEAD, metadata
 
 # Of PostgreSQL's advisory locks, those of ours; the names say what one holds while it has them.
@@ -23,6 +24,9 @@ _TROUBLE = (exc.OperationalError, exc.InternalError, exc.InterfaceError)
 _UNSYNCED = {"SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC"}
 # Our queries are short: to compile them, or to start processes for them, takes longer than they do.
 _SHORT = ("-c jit=off", "-c max_parallel_workers_per_gather=0")
+_SEARCHING = "SELECT set_config('statement_timeout', ?, true), set_config('plan_cache_mode', 'force_custom_plan', true)"
+_LONGEST = 20.0
+"""Seconds that a search may take."""
 _RETRY = {"40001", "40P01"}
 """serialization_failure and deadlock_detected: to be tried again."""
 
@@ -111,7 +115,9 @@ def _postgresql(url: str, *, power: bool) -> Engine:
                       "Write postgresql://user:password@host/name, or leave --db out for SQLite.")  # fmt: skip
     commit = [] if power else ["-c synchronous_commit=off"]
     options = {"options": " ".join([*commit, *_SHORT, "-c timezone=UTC"]), "connect_timeout": 10, "cursor_factory": _binary()}
-    return create_engine(parsed.set(drivername="postgresql+psycopg"), poolclass=NullPool, connect_args=options)
+    engine = create_engine(parsed.set(drivername="postgresql+psycopg"), poolclass=NullPool, connect_args=options)
+    event.listen(engine, "connect", lambda connection, _: arrays.teach(connection))
+    return engine
 
 
 def _binary() -> type[Any]:
@@ -178,6 +184,18 @@ Asked = tuple[str, Sequence[object]]
 """A statement, and its values."""
 
 
+def written(conn: Connection, query: Select[Any]) -> Asked:
+    """A query as text of ours: to build and compile one takes longer than many a database to answer it."""
+    compiled: Any = query.compile(dialect=_positional(conn.dialect.name), compile_kwargs={"render_postcompile": True})
+    return str(compiled), [compiled.params[name] for name in compiled.positiontup]
+
+
+@cache
+def _positional(name: str) -> Any:
+    made: Any = make_url(f"{name}://").get_dialect()
+    return made(paramstyle="qmark")
+
+
 def run_all(conn: Connection, *asked: Asked) -> list[Any]:
     """The same of several statements of which none needs what another answers: PostgreSQL is told all of them at once."""
     with _known(conn, asked[0][0]) as raw:
@@ -234,9 +252,8 @@ def hold(conn: Connection, *, changes: bool) -> None:
     """Taken by each group of writes until its commit: rows of the hot log are not looked for while they are being written, and
     what is more than such rows is changed by one process at a time."""
     if shared(conn.engine):
-        conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock_shared({_APPENDING})")
-        if changes:
-            hold_changes(conn)
+        also = f", pg_advisory_xact_lock({_CHANGING})" if changes else ""
+        run(conn, f"SELECT pg_advisory_xact_lock_shared({_APPENDING}){also}")
 
 
 def hold_appends(conn: Connection) -> None:
@@ -272,7 +289,8 @@ def append(conn: Connection, batches: Sequence[tuple[str, str, bytes]]) -> int:
         kinds: Any = conn.dialect.loaded_dbapi
         try:
             raw.autocommit = True
-            done = raw.execute(_APPEND, tuple(map(list, zip(*batches, strict=True))), binary=True)
+            columns = zip(("TEXT", "TEXT", "BYTEA"), zip(*batches, strict=True), strict=True)
+            done = raw.execute(_APPEND, [array(kind, column) for kind, column in columns])
             raw.autocommit = False
         except kinds.Error as error:
             if raw.closed:
@@ -319,19 +337,24 @@ def again(error: Exception) -> bool:
 
 
 @contextmanager
-def in_time(conn: Connection, seconds: float) -> Iterator[None]:
-    """What is asked of the database inside is given up after so many seconds: a search can be made to take for ever."""
+def in_time(conn: Connection) -> Iterator[None]:
+    """What is asked of the database inside is given up after so many seconds: a search can be made to take for ever.
+
+    PostgreSQL plans each search for its own values: a plan for any values takes a common one for a rare one, and twice as long.
+    """
     done = threading.Event()
     if shared(conn.engine):
-        conn.exec_driver_sql(f"SET LOCAL statement_timeout = {int(seconds * 1000)}")
+        run(conn, _SEARCHING, (str(int(_LONGEST * 1000)),))
     else:
-        threading.Thread(target=_watch, args=(conn.connection.driver_connection, done, seconds), daemon=True).start()
+        threading.Thread(target=_watch, args=(conn.connection.driver_connection, done, _LONGEST), daemon=True).start()
     try:
         yield
     except exc.OperationalError as error:
         if getattr(error.orig, "sqlstate", "") != "57014" and getattr(error.orig, "sqlite_errorname", "") != "SQLITE_INTERRUPT":
             raise
-        raise Invalid(f"This search was given up after {seconds:g} s.", "Ask for less, or for something that is rarer.") from None
+        raise Invalid(
+            f"This search was given up after {_LONGEST:g} s.", "Ask for less, or for something that is rarer."
+        ) from None
     finally:
         done.set()
 

@@ -11,9 +11,9 @@ from struct import Struct as Layout
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, delete, select
 
-from noria.store import database, histories, rows
+from noria.store import database, histories, rows, watching
 from noria.store.chunks import Floats, Ints, Points
 from noria.store.metrics import Damaged, split
 from noria.store.schema import latest, mark, metric_chunk, metric_log
@@ -23,6 +23,7 @@ FOLD = 4096
 """Rows of the hot log that one transaction folds."""
 _FOLDED = "folded"
 _LEAST, _MOST = -(2**63), 2**63 - 1
+_CAUGHT_UP = """SELECT coalesce((SELECT max(id) FROM metric_log), 0) <= coalesce((SELECT value FROM mark WHERE name = ?), 0)"""
 
 
 class Summary(NamedTuple):
@@ -44,9 +45,7 @@ def folded(conn: Connection) -> int:
 
 def caught_up(conn: Connection) -> bool:
     """Whether `latest` has all that this transaction sees of the hot log."""
-    newest = select(func.max(metric_log.c.id)).scalar_subquery()
-    done = select(mark.c.value).where(mark.c.name == _FOLDED).scalar_subquery()
-    return bool(conn.execute(select(func.coalesce(newest, 0) <= func.coalesce(done, 0))).scalar_one())
+    return bool(database.run(conn, _CAUGHT_UP, (_FOLDED,)).fetchone()[0])
 
 
 def fold(conn: Connection, upto: int) -> tuple[bool, dict[int, int]]:
@@ -57,6 +56,7 @@ def fold(conn: Connection, upto: int) -> tuple[bool, dict[int, int]]:
         query.where(metric_log.c.id > since, metric_log.c.id <= upto).order_by(metric_log.c.id).limit(FOLD)
     ).all()
     if not found:
+        watching.last(conn)
         return True, {}
     rewound = {row.run for row in found if row.rewind is not None}
     if rewound:
@@ -77,8 +77,12 @@ def fold(conn: Connection, upto: int) -> tuple[bool, dict[int, int]]:
     summaries = _summaries(groups)
     database.hold_changes(conn)
     _merge(conn, summaries)
+    watching.look(conn, groups, rewound)
     rows.upsert(conn, mark, [{"name": _FOLDED, "value": found[-1].id}])
-    return len(found) < FOLD, counts
+    done = len(found) < FOLD
+    if done and caught_up(conn):
+        watching.last(conn)
+    return done, counts
 
 
 def _summaries(groups: dict[tuple[int, str], list[bytes]]) -> dict[tuple[int, str], Summary]:

@@ -12,7 +12,7 @@ from msgspec import UNSET
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, not_, or_, select, update
 
 from noria.errors import Conflict, Invalid, NotFound
-from noria.store import budgets, experiments, runs
+from noria.store import budgets, events, experiments, runs
 from noria.store import rows as rows_
 from noria.store.experiments import now
 from noria.store.schema import job, job_key, job_try, run
@@ -93,6 +93,7 @@ def _insert(conn: Connection, request: wire.Submit, new: Sequence[tuple[str, Job
         for job_id, spec, hold, reason in new
     ]  # fmt: skip
     rows_.insert(conn, job, columns, values)
+    events.led_to(conn, list(run_ids.values()))
 
 
 def _tags(job_id: str, spec: JobSpec, user: str) -> dict[str, str]:
@@ -385,6 +386,7 @@ def _requeued(conn: Connection, found: Row[Any], request: wire.Report) -> None:
 def _end(conn: Connection, job_id: str, run_id: str, values: dict[str, Any]) -> None:
     conn.execute(update(job).where(job.c.id == job_id).values({**values, "hold": "", "wish": None}))
     runs.finish(conn, run_id, _RUN_STATUS[values["state"]], values.get("ended") or now())
+    events.of_job(conn, job_id)
 
 
 def _follow(conn: Connection, job_ids: Sequence[str]) -> None:

@@ -13,7 +13,10 @@ from noria.store import database, folding, histories, metrics
 from noria.store.schema import metric_log
 
 log = logging.getLogger("noria.store")
-_FOLD_SECONDS = 0.5
+_FOLD_SECONDS, _FOLD_LATEST = 0.5, 2.0
+"""How long the hot log runs ahead of `latest` at most; who reads does not wait for that, but asks for a fold."""
+_FOLD_SHARE = 0.05
+"""At most so much of the time goes to folds that nobody asks for, up to the latter: a large one makes all writers wait."""
 _HOT = 32_768
 """Points of a run in the hot log from which on it is compacted while it still logs."""
 _WARM = 256
@@ -33,7 +36,7 @@ class Keeper:
     """Belongs to the writer's thread."""
 
     def __init__(self) -> None:
-        self._folded = time.monotonic()
+        self._due = time.monotonic() + _FOLD_SECONDS
         self._failed = 0.0  # Until then, a fold that failed is not tried again.
         self._rest = 0.0  # Until then, other work goes first.
         self._hot: dict[int, tuple[int, float]] | None = (
@@ -55,7 +58,7 @@ class Keeper:
         return next(iter(self._hot.values()))[1] + _QUIET_SECONDS if self._hot else math.inf
 
     def due(self) -> bool:
-        return time.monotonic() - self._folded >= _FOLD_SECONDS
+        return time.monotonic() >= self._due
 
     def fold(self, conn: Connection) -> None:
         """Bring `latest` up to all that is committed when this begins. If that fails, as it does on a full disk, it fails at once
@@ -68,7 +71,8 @@ class Keeper:
         except Exception:
             self._failed = _later(now, 0.0)
             raise
-        self._folded = time.monotonic()
+        done = time.monotonic()
+        self._due = done + min(_FOLD_LATEST, max(_FOLD_SECONDS, (done - now) / _FOLD_SHARE))
         if self._new > _LOOK + self._known:
             self._known, self._new = self._known + self._new, 0
             database.count_rows(conn)

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Table, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from noria.errors import AlreadyExists, Invalid
-from noria.store import changes, database, logged_models, registry, rows, runs, sources, webhooks
+from noria.store import at_once, changes, database, logged_models, registry, rows, runs, sources, webhooks
 from noria.store.experiments import now
 from noria.store.schema import alias, model_version, model_version_tag, registered_model, registered_model_tag
 from noria.store.sources import PROMPT_TAG
@@ -30,9 +31,6 @@ _NEXT = (
 _INSERT_VERSION = f"""
 INSERT INTO model_version ({", ".join(registry.VersionRow._fields[1:-1])}) VALUES ({", ".join("?" * 11)}) RETURNING id
 """  # noqa: S608
-_INSERT_VERSION_TAG = """
-INSERT INTO model_version_tag (key, value, version) SELECT ?, ?, id FROM model_version WHERE model = ? AND version = ?
-"""
 
 
 def create(conn: Connection, request: wire.CreateModel, user: str = "") -> wire.Model:
@@ -151,33 +149,34 @@ def create_version(conn: Connection, request: wire.CreateVersion, user: str = ""
     source = sources.prompt(request.source) if _is_prompt(tags) else _source(conn, request)
     run_id, time = source.run_id or request.run_id, now()
     user = user or _values_of(tags).get(_USER_TAG, "") or runs.user(conn, run_id)
-    model, number = _next(conn, request.name, time)
-    values = (
-        model, number, "None", source.uri, source.location, run_id, request.description, user, request.run_link, time, time,
-    )  # fmt: skip
+    values = ("None", source.uri, source.location, run_id, request.description, user, request.run_link, time, time)
     evidence = {"source": source.uri, **({"run_id": run_id} if run_id else {})}
-    made, *_, listening = database.run_all(
-        conn,
-        (_INSERT_VERSION, values),
-        *((_INSERT_VERSION_TAG, (*pair, model, number)) for pair in _values_of(tags).items()),
-        changes.statement("created", request.name, str(number), user=user, after="None", evidence=evidence),
-        (webhooks.LISTENING, ()),
-    )
-    (key,) = made.fetchone()
+    add = at_once.register if database.shared(conn.engine) else _add
+    added = add(conn, request.name, values, _values_of(tags), user, evidence)
+    if added is None:
+        raise registry.no_model(request.name)
+    key, model, number, somebody = added
     if source.model_id:
         logged_models.register(conn, source.model_id, request.name, number)
-    webhooks.tell(conn, "model_version", "created", request.name, lambda: {
-        "name": request.name, "version": str(number), "source": source.uri, "run_id": run_id or None, "tags": _values_of(tags),
-        "description": request.description or None}, listening)  # fmt: skip
-    return wire.Version(registry.version(registry.VersionRow(key, *values, request.name), _sorted(tags), []))
+    if somebody:
+        webhooks.tell(conn, "model_version", "created", request.name, lambda: {
+            "name": request.name, "version": str(number), "source": source.uri, "run_id": run_id or None, "tags": _values_of(tags),
+            "description": request.description or None})  # fmt: skip
+    return wire.Version(registry.version(registry.VersionRow(key, model, number, *values, request.name), _sorted(tags), []))
 
 
-def _next(conn: Connection, name: str, time: int) -> tuple[int, int]:
-    """The model's id and the number of its next version; its row is locked from here on."""
-    found = database.run(conn, _NEXT, (time, name)).fetchone()
-    if found is None:
-        registry.row(conn, name)  # It says that there is none.
-    return found  # type: ignore[no-any-return]
+def _add(
+    conn: Connection, name: str, values: tuple[Any, ...], tags: Mapping[str, str], user: str, evidence: Mapping[str, Any]
+) -> at_once.Added | None:
+    """The same as `at_once.register`, step by step."""
+    counted = database.run(conn, _NEXT, (values[-1], name)).fetchone()
+    if counted is None:
+        return None
+    model, number = counted
+    (key,) = database.run(conn, _INSERT_VERSION, (model, number, *values)).fetchone()
+    rows.insert(conn, model_version_tag, ("version", "key", "value"), [(key, *pair) for pair in tags.items()])
+    changes.add(conn, "created", name, str(number), user=user, after=values[0], evidence=evidence)
+    return at_once.Added(key, model, number, somebody=True)
 
 
 def _source(conn: Connection, request: wire.CreateVersion) -> sources.Source:

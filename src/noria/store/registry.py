@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 from sqlalchemy import Connection, select
@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 from noria.errors import Invalid, NotFound
 from noria.store import database, sources
 from noria.store.schema import alias, model_version, registered_model
-from noria.types import Alias, ModelVersion, RegisteredModel, Tag
+from noria.types import Alias, ModelVersion, RegisteredModel, Stage, Tag
 from noria.wire import limits
 from noria.wire import registry as wire
 from noria.wire.stages import stage_of
@@ -50,9 +50,9 @@ class VersionRow(NamedTuple):
 
 # Made of the names of our own columns alone.
 _MODEL_ROW = f"SELECT {', '.join(ModelRow._fields)} FROM registered_model WHERE name = ?"  # noqa: S608
+COLUMNS = ", ".join(f"version.{name}" for name in VersionRow._fields[:-1])
 _VERSIONS = f"""
-SELECT {", ".join(f"version.{name}" for name in VersionRow._fields[:-1])}, model.name
-FROM model_version AS version JOIN registered_model AS model ON version.model = model.id
+SELECT {COLUMNS}, model.name FROM model_version AS version JOIN registered_model AS model ON version.model = model.id
 """  # noqa: S608
 _VERSION_ROW = f"{_VERSIONS} WHERE model.name = ? AND version.version = ?"
 # Tags and aliases of those that `%s` says, in one statement: each way to PostgreSQL and back costs more than what is asked there.
@@ -66,10 +66,13 @@ SELECT 0, version, key, value FROM model_version_tag WHERE version %s
 UNION ALL SELECT 1, version, alias, '' FROM alias WHERE version %s ORDER BY 1, 2, 3
 """
 _ANY, _EACH = "= ANY(?)", "IN (SELECT value FROM json_each(?))"
+_STAGES = " UNION ALL ".join(f"SELECT '{stage}' AS name" for stage in get_args(Stage))
+# One look into an index for each stage, however many versions there are.
 _NEWEST = f"""
-{_VERSIONS} JOIN (
-    SELECT model, MAX(version) AS version FROM model_version AS own WHERE own.model %s GROUP BY own.model, own.stage
-) AS newest ON version.model = newest.model AND version.version = newest.version ORDER BY version.model, version.version
+SELECT {COLUMNS}, model.name
+FROM registered_model AS model CROSS JOIN ({_STAGES}) AS stage JOIN model_version AS version ON version.id = (
+    SELECT own.id FROM model_version AS own WHERE own.model = model.id AND own.stage = stage.name ORDER BY own.version DESC LIMIT 1
+) WHERE model.id %s ORDER BY version.model, version.version
 """  # noqa: S608
 
 
@@ -78,8 +81,12 @@ def row(conn: Connection, name: str, *, lock: bool = False) -> ModelRow:
     limits.model_name(name)
     found = database.run(conn, _locking(conn, _MODEL_ROW, "") if lock else _MODEL_ROW, (name,)).fetchone()
     if found is None:
-        raise NotFound(f"Registered Model with name={name[:256]} not found", _MODELS)
+        raise no_model(name)
     return ModelRow(*found)
+
+
+def no_model(name: str) -> NotFound:
+    return NotFound(f"Registered Model with name={name[:256]} not found", _MODELS)
 
 
 def _locking(conn: Connection, query: str, of: str) -> str:
@@ -145,16 +152,25 @@ def versions() -> Any:
 
 def version_row(conn: Connection, name: str, version: str, *, lock: bool = False) -> VersionRow:
     """lock: the model's row, as `row` does."""
-    limits.model_name(name)
-    if not re.fullmatch(r"\d{1,18}", version):
-        raise Invalid(f"Parameter 'version' must be an integer, got '{version[:40]}'.")
+    check_version(name, version)
     query = _locking(conn, _VERSION_ROW, "OF model") if lock else _VERSION_ROW
     found = database.run(conn, query, (name, int(version))).fetchone()
     if found is None:
-        known = conn.execute(select(_model.c.id).where(_model.c.name == name)).first() is not None
-        cure = f"`noria models show {name}` lists its versions." if known else _MODELS
-        raise NotFound(f"Model Version (name={name}, version={version}) not found", cure)
+        raise no_version(conn, name, version)
     return VersionRow(*found)
+
+
+def check_version(name: str, version: str) -> None:
+    """Raises Invalid for what is no name of a model, or no number of a version."""
+    limits.model_name(name)
+    if not re.fullmatch(r"\d{1,18}", version):
+        raise Invalid(f"Parameter 'version' must be an integer, got '{version[:40]}'.")
+
+
+def no_version(conn: Connection, name: str, version: str) -> NotFound:
+    known = conn.execute(select(_model.c.id).where(_model.c.name == name)).first() is not None
+    cure = f"`noria models show {name}` lists its versions." if known else _MODELS
+    return NotFound(f"Model Version (name={name}, version={version}) not found", cure)
 
 
 def load_versions(conn: Connection, found: Sequence[Any]) -> list[ModelVersion]:

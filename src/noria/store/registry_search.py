@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
 
-from noria.store import fields, filters, page
+from noria.store import database, fields, filters, page
 from noria.store.fields import Field, Fields
 from noria.store.registry import load, load_versions, versions
 from noria.store.schema import model_version, model_version_tag, registered_model, registered_model_tag
@@ -39,7 +39,8 @@ def search(conn: Connection, request: wire.Search) -> wire.Models:
     limit, start = page.size(request.max_results, 1000), page.offset(request.page_token)
     query = select(_model).where(_wanted(request.filter, NAMES, _field, _model.c.id, _PROMPTS))
     query = query.order_by(*_order(request.order_by, ORDERS, _field), _model.c.name).offset(start).limit(limit + 1)
-    found = list(conn.execute(query))
+    with database.in_time(conn):
+        found = list(conn.execute(query))
     return wire.Models(load(conn, found[:limit]), page.token(start + limit) if len(found) > limit else "")
 
 
@@ -95,7 +96,8 @@ def search_versions(conn: Connection, request: wire.SearchVersions) -> wire.Vers
     query = versions().where(_wanted(request.filter, VERSION_NAMES, _version_field, _version.c.id, _VERSION_PROMPTS))
     order = _order(request.order_by or ["last_updated_timestamp DESC"], VERSION_ORDERS, _version_field)
     query = query.order_by(*order, _model.c.name, _version.c.version.desc())
-    found = list(conn.execute(query.offset(start).limit(limit + 1)))
+    with database.in_time(conn):
+        found = list(conn.execute(query.offset(start).limit(limit + 1)))
     return wire.Versions(load_versions(conn, found[:limit]), page.token(start + limit) if len(found) > limit else "")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -10,11 +11,13 @@ from sqlalchemy import ARRAY, Column, ColumnElement, Connection, Table, Text, fu
 from sqlalchemy import insert as plain
 from sqlalchemy.dialects import postgresql, sqlite
 
+from noria.store.arrays import array
 from noria.types import Tag
 
 T = TypeVar("T")
 Id = TypeVar("Id", int, str)
 CHUNK = 500
+_POSTGRESQL: Any = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
 def chunks(ids: Sequence[T]) -> Iterable[Sequence[T]]:
@@ -44,7 +47,9 @@ def insert(
     if not rows:
         return
     if conn.dialect.name == "postgresql":
-        conn.exec_driver_sql(_statement(conn, table, tuple(columns), replace, 0), tuple(map(list, zip(*rows, strict=True))))
+        kinds = (_kind(table, name) for name in columns)
+        values = tuple(array(kind, column) for kind, column in zip(kinds, zip(*rows, strict=True), strict=True))
+        conn.exec_driver_sql(_statement(conn, table, tuple(columns), replace, 0), values)
         return
     start = 0
     while start < len(rows):
@@ -63,7 +68,7 @@ def _statement(conn: Connection, table: Table, columns: tuple[str, ...], replace
             one = "(" + ", ".join("?" * len(columns)) + ")"
             source = "VALUES " + ", ".join([one] * size)
         else:
-            kinds = [table.c[name].type.compile(conn.dialect).partition(" COLLATE")[0] for name in columns]
+            kinds = [_kind(table, name) for name in columns]
             source = "SELECT * FROM unnest(" + ", ".join(f"%s::{kind}[]" for kind in kinds) + ")"  # noqa: S608 (our own types)
         # Made of the names of our own tables and columns alone.
         text = f'INSERT INTO "{table.name}" ({listed}) {source}'
@@ -73,6 +78,12 @@ def _statement(conn: Connection, table: Table, columns: tuple[str, ...], replace
             text += " ON CONFLICT (" + ", ".join(f'"{name}"' for name in keys) + f") DO UPDATE SET {changed}"
         _statements[key] = text
     return _statements[key]
+
+
+@cache
+def _kind(table: Table, name: str) -> str:
+    """What PostgreSQL calls a column's values."""
+    return table.c[name].type.compile(_POSTGRESQL).partition(" COLLATE")[0]
 
 
 def among(conn: Connection, query: str, values: Sequence[str | int], order: str = "") -> Any:

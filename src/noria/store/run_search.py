@@ -1,7 +1,7 @@
 """Searching of runs: which ones, in which order, a page at a time, and how many there are in all.
 
 A page begins behind the last run of the page before: its token holds that run's place in the order, so a later page costs no
-more than the first. Three ways lead to the same page, and which one is cheap depends on counts (`run_starts.narrow`):
+more than the first. Three ways lead to the same page, and which one is cheap depends on counts (`run_starts.choice`):
 - only a few runs are in question, because of their experiments or of one clause: look at these alone, and sort them;
 - many are, and the order begins with a metric, param or tag: walk along its index until the page is full;
 - many are, and it does not: look at all, by start time where that is the order, or sorting them.
@@ -9,7 +9,8 @@ more than the first. Three ways lead to the same page, and which one is cheap de
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
@@ -35,7 +36,7 @@ from noria.errors import Invalid
 from noria.store import bodies, database, experiments, fields, filters, page
 from noria.store.filters import Identifier, Node
 from noria.store.page import Mark
-from noria.store.run_starts import ATTRIBUTES, METRIC, Across, Start, alias, everything, narrow, run_fields
+from noria.store.run_starts import ALL, ATTRIBUTES, METRIC, Across, Start, alias, choice, everything, run_fields, start
 from noria.store.schema import BEGINNING, run
 from noria.wire import runs as wire
 
@@ -53,13 +54,15 @@ NAMES = filters.Names(
     whole=False,
 )
 _TIES = ((Identifier("attributes", "start_time"), False), (Identifier("attributes", "run_id"), True))
-_EXPERIMENTS, _SECONDS = 10_000, 20.0
+_EXPERIMENTS = 10_000
 
 Order = list[tuple[Identifier, bool]]
 _Found = Sequence[Any]
 """A run's key, uuid and version, and its place in the order: rank and value for each term."""
 _PLACE = 3
 """Where that place begins."""
+_TEXTS = 1000
+_texts: dict[tuple[str, str, str], database.Asked] = {}
 
 
 class _Question(Struct, frozen=True, eq=False):
@@ -119,7 +122,7 @@ def search(conn: Connection, request: wire.Search) -> wire.Found:
     after = page.place(request.page_token, name, [_is_number(identifier) for identifier, _ in order])
     if not request.experiment_ids:
         return wire.Found()
-    with database.in_time(conn, _SECONDS):
+    with database.in_time(conn):
         found = _page(conn, _Question(name, scope, parts, order, after, limit + 1))
     more = page.mark(name, _place(found[limit - 1])) if len(found) > limit else ""
     shown = found[:limit]
@@ -135,9 +138,9 @@ def count(conn: Connection, request: wire.Count) -> wire.Total:
     scope, parts = _scope(request), filters.parse(request.filter, NAMES)
     if not request.experiment_ids:
         return wire.Total(0)
-    with database.in_time(conn, _SECONDS):
-        start = narrow(conn, _name(request), scope, parts, 10_000) or everything(scope, parts)
-        return wire.Total(conn.execute(select(func.count()).select_from(start.tables).where(start.where)).scalar_one())
+    with database.in_time(conn):
+        begin = start(scope, parts, choice(conn, _name(request), scope, parts, 10_000))
+        return wire.Total(conn.execute(select(func.count()).select_from(begin.tables).where(begin.where)).scalar_one())
 
 
 def _scope(request: wire.Search | wire.Count) -> ColumnElement[bool]:
@@ -168,10 +171,23 @@ def _is_number(identifier: Identifier) -> bool:
 def _page(conn: Connection, asked: _Question) -> Sequence[_Found]:
     first = asked.order[0][0]
     can_walk = first.kind != "attributes" and first.of == "last"
-    start = narrow(conn, asked.name, asked.scope, asked.parts, asked.size) if can_walk or asked.parts else None
-    if start is None and can_walk:
+    at = choice(conn, asked.name, asked.scope, asked.parts, asked.size) if can_walk or asked.parts else ALL
+    if at is None and can_walk:
         return list(_walk(conn, asked))
-    return _rows(conn, start or everything(asked.scope, asked.parts), _terms(asked.order), asked.after, asked.size)
+    place = (asked.after, asked.size)
+    return _found(conn, asked, (at, *place), lambda: _query(start(asked.scope, asked.parts, at), _terms(asked.order), *place))
+
+
+def _found(conn: Connection, asked: _Question, about: tuple[object, ...], query: Callable[[], Select[Any]]) -> Sequence[_Found]:
+    """What a query finds, whose text is kept under all that it depends on: another is found in the time that it takes to build one."""
+    key = (conn.dialect.name, asked.name, repr(about))
+    text = _texts.get(key)
+    if text is None:
+        if len(_texts) >= _TEXTS:
+            _texts.clear()
+        text = _texts[key] = database.written(conn, query())
+    found: Sequence[_Found] = database.run(conn, *text).fetchall()
+    return found
 
 
 def _term(number: int, identifier: Identifier, ascending: bool) -> _Term:
@@ -200,18 +216,21 @@ def _terms(order: Order) -> list[_Term]:
 
 def _walk(conn: Connection, asked: _Question) -> Iterator[_Found]:
     """First the runs with a value, then those with NaN, then those with nothing, each read only if the page has room."""
-    size, after = asked.size, asked.after
-    (first, ascending), others = asked.order[0], _terms(asked.order[1:])
-    own = alias(first.kind, 0)
+    size, after, first = asked.size, asked.after, asked.order[0][0]
     at = after[0][0] if after else 0
     for rank in (each for each in ((0, 1, 2) if first.kind == "metrics" else (0, 2)) if each >= at):
-        terms = others if rank else [_plain(own, first, ascending), *others]
         behind = None if after is None or rank != at else after[1:] if rank else after
-        found = _rows(conn, _ranked(asked, first, rank), terms, behind, size)
+        found = _found(conn, asked, ("walk", rank, behind, size), partial(_step, asked, rank, behind, size))
         yield from ((*each[:_PLACE], rank, None, *each[_PLACE:]) for each in found) if rank else found
         size -= len(found)
         if size <= 0:
             return
+
+
+def _step(asked: _Question, rank: int, behind: list[Mark] | None, size: int) -> Select[Any]:
+    (first, ascending), others = asked.order[0], _terms(asked.order[1:])
+    terms = others if rank else [_plain(alias(first.kind, 0), first, ascending), *others]
+    return _query(_ranked(asked, first, rank), terms, behind, size)
 
 
 def _ranked(asked: _Question, first: Identifier, rank: int) -> Start:
@@ -227,15 +246,15 @@ def _ranked(asked: _Question, first: Identifier, rank: int) -> Start:
     return Start(Across(own, run, own.c.run == run.c.id), and_(own.c.key == first.key, held, asked.scope, wanted))
 
 
-def _rows(conn: Connection, start: Start, terms: list[_Term], after: list[Mark] | None, size: int) -> Sequence[_Found]:
-    tables = start.tables
+def _query(begin: Start, terms: list[_Term], after: list[Mark] | None, size: int) -> Select[Any]:
+    tables = begin.tables
     for term in terms:
         tables = tables.outerjoin(*term.joined) if term.joined else tables
     query: Select[Any] = select(run.c.id, run.c.uuid, run.c.changed, *(column for term in terms for column in term.columns()))
-    query = query.select_from(tables).where(start.where).order_by(*(column for term in terms for column in term.order()))
+    query = query.select_from(tables).where(begin.where).order_by(*(column for term in terms for column in term.order()))
     if after:
         query = query.where(*_behind(terms, after))
-    return conn.execute(query.limit(size)).all()
+    return query.limit(size)
 
 
 def _behind(terms: list[_Term], after: list[Mark]) -> Iterator[ColumnElement[bool]]:

@@ -33,6 +33,7 @@ TABLES = {"metrics": latest, "params": param, "tags": tag}
 METRIC = {"last": "value", "first": "first", "min": "min", "max": "max"}
 _RUN = run.alias("run_0")
 _NEWEST = select(func.max(run.c.id))
+ALL = -1
 _HEADS = 8
 _CHOICES, _CHOICE_SECONDS = 10_000, 60.0
 _chosen: WeakKeyDictionary[Engine, dict[tuple[str, int], tuple[int | None, float]]] = WeakKeyDictionary()
@@ -70,25 +71,28 @@ def everything(scope: ColumnElement[bool], parts: Sequence[Node]) -> Start:
     return Start(run, and_(scope, fields.condition(parts, run_fields(run.c.id))))
 
 
-def narrow(conn: Connection, name: str, scope: ColumnElement[bool], parts: list[Node], size: int) -> Start | None:
-    """The start with the fewest runs to look at, if there are few. What was chosen for a question holds for some time: another
-    choice would find the same."""
+def choice(conn: Connection, name: str, scope: ColumnElement[bool], parts: list[Node], size: int) -> int | None:
+    """Which part of a filter finds the fewest runs to look at: ALL if all of the experiments are fewer, None if none are few. It holds
+    for some time, since another choice would find the same."""
     chosen, now = _chosen.setdefault(conn.engine, {}), monotonic()
-    choice, until = chosen.get((name, size), (None, 0.0))
+    at, until = chosen.get((name, size), (None, 0.0))
     if until < now:
         if len(chosen) >= _CHOICES:
             chosen.clear()
-        choice = _choose(conn, scope, parts, size)
-        chosen[name, size] = choice, now + _CHOICE_SECONDS
-    if choice is None or choice < 0:
-        return None if choice is None else everything(scope, parts)
-    return _from(scope, parts, parts[choice], _cover(parts[choice]) or [])
+        at = _choose(conn, scope, parts, size)
+        chosen[name, size] = at, now + _CHOICE_SECONDS
+    return at
+
+
+def start(scope: ColumnElement[bool], parts: list[Node], at: int | None) -> Start:
+    """The beginning that was chosen; if none was, that among all."""
+    if at is None or at == ALL:
+        return everything(scope, parts)
+    return _from(scope, parts, parts[at], _cover(parts[at]) or [])
 
 
 def _choose(conn: Connection, scope: ColumnElement[bool], parts: list[Node], size: int) -> int | None:
-    """Which part finds the fewest runs; -1 if all of the experiments are fewer, None if none are few.
-
-    Walking until a page is full takes about size * all / few steps, if what is looked for is spread evenly; looking at the few
+    """Walking until a page is full takes about size * all / few steps, if what is looked for is spread evenly; looking at the few
     takes as many steps as there are. The two are equal where few is the root of size * all.
     """
     few = isqrt(size * (conn.execute(_NEWEST).scalar() or 0))
@@ -98,7 +102,7 @@ def _choose(conn: Connection, scope: ColumnElement[bool], parts: list[Node], siz
     least = min(range(len(counts)), key=counts.__getitem__)
     if counts[least] > few:
         return None
-    return covered[least - 1][0] if least else -1
+    return covered[least - 1][0] if least else ALL
 
 
 def _count(head: Select[Any] | CompoundSelect[Any], most: int) -> ColumnElement[int]:

@@ -13,7 +13,7 @@ from msgspec import UNSET
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from noria.errors import Invalid, NotFound
-from noria.store import chunks, experiments, histories, logged_models, metrics, names, page, rows
+from noria.store import chunks, events, experiments, histories, logged_models, metrics, names, page, rows, watching
 from noria.store.chunks import Points
 from noria.store.run_load import info, load, read_dataset
 from noria.store.schema import dataset, param, run, run_model, tag
@@ -111,6 +111,7 @@ def change(conn: Connection, request: wire.Update) -> wire.Updated:
         values["end_time"] = request.end_time
     if values:
         conn.execute(update(run).where(run.c.id == key).values(values))
+        watching.ended(conn, [key], values.get("status"))
     if request.run_name:
         put_tags(conn, key, {NAME_TAG: request.run_name})
     return wire.Updated(info(row(conn, uuid)))
@@ -118,6 +119,7 @@ def change(conn: Connection, request: wire.Update) -> wire.Updated:
 
 def finish(conn: Connection, uuid: str, status: RunStatus, end_time: int) -> None:
     conn.execute(update(run).where(run.c.uuid == uuid).values(status=status, end_time=end_time))
+    watching.ended(conn, select(run.c.id).where(run.c.uuid == uuid), status)
 
 
 def insert_scheduled(conn: Connection, experiment_id: int, user: str, named: Sequence[tuple[str, str, dict[str, str]]]) -> None:
@@ -375,6 +377,7 @@ def put_datasets(conn: Connection, key: int, datasets: list[DatasetInput]) -> No
             same = each.dataset if first is None else read_dataset(first.body).dataset
             body = msgspec.json.encode(DatasetInput(same, each.tags))
             conn.execute(insert(dataset).values(run=key, name=name, digest=digest, context=_context(each), body=body, seq=seq))
+            events.of_dataset(conn, key, name, digest, same.source)
 
 
 def _context(data: DatasetInput) -> str | None:

@@ -385,3 +385,104 @@ endpoint = Table(
     Index("endpoint_by_run", "run_id"),
     Index("endpoint_by_model", "model"),
 )  # fmt: skip
+
+# What is to be done when something happens. `next` is the next time of a schedule, and `due` when something is to be done about a firing
+# of it, both in milliseconds since 1970; NULL: nothing is. `since` is the last event before it: what came by then is none of its business.
+rule = Table(
+    "rule", metadata,
+    Column("id", Serial, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("body", LargeBinary, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("changed", BigInteger, nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("next", BigInteger),
+    Column("due", BigInteger),
+    Index("rule_by_next", "next"),
+    Index("rule_by_due", "due"),
+)  # fmt: skip
+
+
+def _rule() -> Column[int]:
+    return Column("rule", ForeignKey("rule.id", ondelete="CASCADE"), primary_key=True)
+
+
+# Which rules listen to events of a kind and a name ("" is any): what none listens to is not even written.
+rule_want = Table(
+    "rule_want", metadata,
+    Column("kind", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    _rule(),
+    Column("body", LargeBinary, nullable=False, server_default=""),
+    Index("rule_want_by_rule", "rule"),
+)  # fmt: skip
+
+# What happened, written with it. `key` is the same for the same happening; `rule` is set where it concerns one rule alone; `fresh` is 1
+# until the firings that come of it are there, and NULL then.
+event = Table(
+    "event", metadata,
+    Column("id", Serial, primary_key=True),
+    Column("key", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("time", BigInteger, nullable=False),
+    Column("rule", ForeignKey("rule.id", ondelete="CASCADE")),
+    Column("fresh", Integer),
+    Column("body", LargeBinary, nullable=False),
+    Index("event_by_fresh", "fresh", "id"),
+    Index("event_by_time", "kind", "time"),
+    Index("event_by_rule", "rule"),
+    sqlite_autoincrement=True,
+)  # fmt: skip
+
+# One event and one rule. `due` is when something is to be done, and whoever is at it moves it on to the end of its lease; `turn` counts
+# who has been at it, so that one who has lost it is not believed.
+firing = Table(
+    "firing", metadata,
+    Column("id", Serial, primary_key=True),
+    Column("uuid", Text, nullable=False, unique=True),
+    Column("rule", ForeignKey("rule.id", ondelete="CASCADE"), nullable=False),
+    Column("event", ForeignKey("event.id", ondelete="CASCADE"), nullable=False),
+    Column("state", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("started", BigInteger),
+    Column("ended", BigInteger),
+    Column("due", BigInteger, nullable=False),
+    Column("turn", Integer, nullable=False),
+    Column("engine", Text, nullable=False),
+    Column("dedupe", Text),
+    Column("body", LargeBinary, nullable=False),
+    UniqueConstraint("rule", "event"),
+    Index("firing_by_state", "rule", "state", "id"),
+    Index("firing_by_start", "rule", "started"),
+    Index("firing_by_dedupe", "rule", "dedupe", "created"),
+    Index("firing_by_event", "event"),
+    sqlite_autoincrement=True,
+)  # fmt: skip
+
+# What happened at each step of a firing, in order.
+firing_line = Table(
+    "firing_line", metadata,
+    Column("id", Serial, primary_key=True),
+    Column("firing", ForeignKey("firing.id", ondelete="CASCADE"), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("firing_line_by_firing", "firing", "id"),
+    sqlite_autoincrement=True,
+)  # fmt: skip
+
+# How far a run is on its way to what a rule waits for: the step from which on its metric has been beyond the threshold, and whether that
+# was told.
+metric_watch = Table(
+    "metric_watch", metadata, _rule(), _run(),
+    Column("begun", BigInteger),
+    Column("told", Integer, nullable=False),
+    Index("metric_watch_by_run", "run"),
+)  # fmt: skip
+
+# Runs that have ended, and whose last values rules still wait to see.
+run_ended = Table("run_ended", metadata, _run())
+
+# Which firings led to a run: what it does is said to follow from them.
+caused = Table("caused", metadata, Column("run", Text, primary_key=True), Column("chain", Text, nullable=False))

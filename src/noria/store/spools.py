@@ -11,7 +11,7 @@ from msgspec import UNSET, structs
 from sqlalchemy import Connection, delete, exc, func, select, update
 
 from noria.errors import Invalid, NoriaError, WrongVersion
-from noria.store import experiments, logged_models, metrics, registering, rows, runs, stages
+from noria.store import experiments, logged_models, metrics, registering, rows, runs, stages, watching
 from noria.store.experiments import now
 from noria.store.schema import (
     experiment,
@@ -216,6 +216,7 @@ def _change(conn: Connection, run_id: str, record: wire.Change) -> None:
         values["experiment"] = experiments.named(conn, record.experiment)
     if values:
         conn.execute(update(run).where(run.c.id == key).values(values))
+        watching.ended(conn, [key], values.get("status"))
     if record.untag:
         conn.execute(delete(tag).where(tag.c.run == key, tag.c.key.in_(record.untag)))
 

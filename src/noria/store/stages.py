@@ -12,7 +12,7 @@ from msgspec import UNSET
 from sqlalchemy import Connection, func, select, update
 
 from noria.errors import Conflict, Invalid, NotFound
-from noria.store import changes, database, registry
+from noria.store import at_once, changes, database, events, registry
 from noria.store.experiments import now
 from noria.store.registry import VersionRow
 from noria.store.schema import model_version, registry_change
@@ -43,7 +43,10 @@ _DEEP = 10_000
 
 
 def transition(conn: Connection, request: wire.Transition, user: str = "") -> wire.Version:
-    found, stage, time = registry.version_row(conn, request.name, request.version, lock=True), stage_of(request.stage), now()
+    stage, time = stage_of(request.stage), now()
+    if database.shared(conn.engine) and not request.archive_existing_versions:
+        return wire.Version(at_once.move(conn, request.name, request.version, stage, time, user))
+    found = registry.version_row(conn, request.name, request.version, lock=True)
     if request.archive_existing_versions:
         if stage not in _ACTIVE:
             raise Invalid(
@@ -77,7 +80,9 @@ def _move(
         registry.said_of(conn, found),
     )
     moved = registry.with_said(found._replace(stage=stage, last_update_time=time), said)
-    return moved, changes.written(written, line[1], evidence)
+    told = changes.written(written, line[1], evidence)
+    events.of_change(conn, told)
+    return moved, told
 
 
 def _standing(conn: Connection, model: int, stage: Stage) -> list[int]:
@@ -143,7 +148,7 @@ def rollback(conn: Connection, request: wire.Rollback, user: str = "") -> wire.P
             f"No version of {request.name} stood in {stage} before.", f"`noria models show {request.name}` lists them."
         )
     found = registry.version_row(conn, request.name, wanted, lock=True)
-    evidence = {"from": present} if present else {}
+    evidence = {**request.evidence, **({"from": present} if present else {})}
     return _put(conn, found, stage, "rolled_back", request.user or user, request.reason, evidence)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from sqlalchemy import Connection as Connection
 from sqlalchemy import exc
 
 from noria.errors import NoriaError, Unavailable
-from noria.store import database, folding, metrics, runs
+from noria.store import database, events, folding, metrics, runs
 from noria.store.keeper import Keeper
 from noria.store.metrics import Append
 from noria.store.news import News
@@ -27,6 +27,8 @@ T = TypeVar("T")
 Work = Callable[[Connection], Any]
 _GROUP = 512
 _TRIES = 5
+_CAREFUL = 64
+"""Groups after one that was done twice because something in it failed: who errs once often errs again."""
 _KNOWN = 100_000
 
 
@@ -35,6 +37,10 @@ class _Item(Struct, frozen=True, gc=False):
 
     work: Any
     future: Any
+
+
+class _PartFailed(Exception):
+    """A part of a group failed, and what it had done cannot be undone without the rest."""
 
 
 Outcome = tuple[Any, Any, BaseException | None]
@@ -59,6 +65,9 @@ class Store:
         self._fold: Future[None] | None = None  # The fold that is asked for and has not begun.
         self._behind = True  # Whether `latest` may lack what is in the hot log.
         self._doubtful = False  # Whether it is not known any more what is on the disk.
+        self._careful = 0  # For how many groups each part can still be undone alone.
+        self.happened: Callable[[], None] = lambda: None
+        """Called in the writer's thread when something was committed that a rule may wait for; returns at once."""
         self._active: dict[str, int] = {}  # Runs that may be logged to, as the writer knows them; it alone changes that.
         self._writer = threading.Thread(target=self._write_forever, args=(connection,), name="noria-writer", daemon=True)
         self._writer.start()
@@ -160,6 +169,7 @@ class Store:
         """One transaction for all; an error of one undoes that one, an error of the disk fails all."""
         outcomes: list[Outcome] = []
         problem: Exception | None = _lost() if self._doubtful else None
+        self._careful -= self._careful > 0
         for _ in range(_TRIES if problem is None else 0):
             try:
                 if self._shared and all(isinstance(item.work, Append) for item in group):
@@ -169,6 +179,8 @@ class Store:
                         outcomes = self._apply(connection, group)
                 problem = None
                 break
+            except _PartFailed:
+                self._careful = _CAREFUL
             except Exception as error:
                 problem = error
                 if not database.again(error):
@@ -179,6 +191,12 @@ class Store:
         elif connection.info.pop("appended", False):
             self._behind = True
         tell(outcomes)
+        self._wake(connection)
+
+    def _wake(self, connection: Connection) -> None:
+        """Rules are told after the commit."""
+        if connection.info.pop(events.HAPPENED, False):
+            self.happened()
 
     def _doubt(self, error: Exception) -> Exception:
         """What to answer after this error. After a failed sync nothing more is written: the next one would succeed and lie."""
@@ -192,18 +210,32 @@ class Store:
         outcomes = self._append(connection, appends) if appends else []
         if others or self._shared or len(self._active) > _KNOWN:
             self._active.clear()  # They may delete a run.
+        each = self._apply_apart if self._careful else self._apply_together
+        return [*outcomes, *each(connection, others)]
+
+    def _apply_together(self, connection: Connection, items: Sequence[_Item]) -> Iterator[Outcome]:
+        """What one needs that can be undone alone costs half as much as most that is done. Raises _PartFailed where one would be."""
+        for item in items:
+            try:
+                yield item.future, item.work(connection), None
+            except (exc.OperationalError, exc.InternalError):
+                raise
+            except Exception as error:  # Whatever it is, it comes again, and belongs to its caller then.
+                raise _PartFailed from error
+
+    def _apply_apart(self, connection: Connection, items: Sequence[_Item]) -> Iterator[Outcome]:
         after = False
-        for item in others:
+        for item in items:
             try:
                 with database.undoable(connection, after=after):
-                    outcomes.append((item.future, item.work(connection), None))
+                    outcome = (item.future, item.work(connection), None)
+                yield outcome
                 after = True
             except (exc.OperationalError, exc.InternalError):
                 raise
             except Exception as error:  # Whatever it is belongs to its caller, who waits for it.
                 after = False
-                outcomes.append((item.future, None, database.known(error)))
-        return outcomes
+                yield item.future, None, database.known(error)
 
     def _catch_up(self, connection: Connection, keeper: Keeper, asked: list[Future[None]]) -> None:
         """Fold all that is committed by now."""
@@ -220,6 +252,7 @@ class Store:
             problem = self._doubt(error)
             outcomes = [(future, None, problem) for future in asked]
         tell(outcomes)
+        self._wake(connection)
 
     def _append(self, connection: Connection, items: Sequence[_Item]) -> list[Outcome]:
         """All batches with one look at their runs and few inserts."""

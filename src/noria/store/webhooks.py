@@ -179,15 +179,12 @@ def body(event: str, data: object) -> bytes:
     return json.dumps(said).encode()
 
 
-LISTENING = "SELECT id, events FROM webhook WHERE status = 'ACTIVE'"
+_LISTENING = "SELECT id, events FROM webhook WHERE status = 'ACTIVE'"
 
 
-def tell(
-    conn: Connection, entity: str, action: str, name: str, data: Callable[[], dict[str, Any]], listening: Any = None
-) -> None:
-    """Something happened to this model. data: what of it is told, asked for only if there is somebody to tell. listening: the answer
-    to LISTENING, if it was asked already."""
-    listening = (listening or database.run(conn, LISTENING)).fetchall()
+def tell(conn: Connection, entity: str, action: str, name: str, data: Callable[[], dict[str, Any]]) -> None:
+    """Something happened to this model. data: what of it is told, asked for only if there is somebody to tell."""
+    listening = database.run(conn, _LISTENING).fetchall()
     if not listening:
         return
     prompt = _is_prompt(conn, name)

@@ -23,6 +23,8 @@ PROTOCOL = 1
 PROTOCOL_HEADER = "noria-protocol"
 USER_HEADER = "noria-user"
 """Who asks, percent-encoded: what the client says of itself, and no proof."""
+CAUSE_HEADER = "noria-cause"
+"""The firings of rules that led to this request, percent-encoded, with commas between them (see rules.Event)."""
 
 _PATIENT = 4 << 20
 """Bytes of a body up to which it is read field by field if need be; that takes ten times its size, and a second for each 20 MiB."""

@@ -183,6 +183,7 @@ class Rollback(Struct, frozen=True):
     stage: Text = "Production"
     user: str = ""
     reason: str = ""
+    evidence: dict[str, Any] = {}
 
 
 class Note(Struct, frozen=True):

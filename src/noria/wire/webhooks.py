@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
+import time
 from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
 from noria.types import Int, Name
+from noria.version import __version__
 from noria.wire.endpoint import MLFLOW, Empty, Endpoint
 
 # Protobuf numbers both in this order.
@@ -102,3 +107,16 @@ GET = Endpoint("GET", f"{_PATH}/{{webhook_id}}", Key, Got)
 UPDATE = Endpoint("PATCH", f"{_PATH}/{{webhook_id}}", Update, Got)
 DELETE = Endpoint("DELETE", f"{_PATH}/{{webhook_id}}", Key, Empty)
 TEST = Endpoint("POST", f"{_PATH}/{{webhook_id}}/test", Test, Tested)
+
+
+def headers(secret: str, delivery_id: str, body: bytes) -> dict[str, str]:
+    """What MLflow's receivers look for: an id, the time, and with a secret the HMAC-SHA256 over `id.time.body`."""
+    moment = str(int(time.time()))
+    found = {
+        "Content-Type": "application/json", "User-Agent": f"noria/{__version__}", "X-MLflow-Delivery-Id": delivery_id,
+        "X-MLflow-Timestamp": moment,
+    }  # fmt: skip
+    if secret:
+        digest = hmac.digest(secret.encode(), f"{delivery_id}.{moment}.".encode() + body, hashlib.sha256)
+        found["X-MLflow-Signature"] = f"v1,{base64.b64encode(digest).decode()}"
+    return found

@@ -1,4 +1,5 @@
-"""Fill a tracking store with one of everything, by mlflow's own client. argv: tracking URI, and how many plain runs besides."""
+"""Fill a tracking store with one of everything, by mlflow's own client. argv: tracking URI, how many plain runs besides, and what names of
+experiments begin with."""
 
 import math
 import sys
@@ -10,11 +11,11 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param, RunTag
 
-uri, count = sys.argv[1], int(sys.argv[2])
+uri, count, prefix = sys.argv[1], int(sys.argv[2]), "".join(sys.argv[3:])
 mlflow.set_tracking_uri(uri)
 client = MlflowClient()
-vision = client.create_experiment("vision", tags={"team": "a", "note": "größe"})
-gone = client.create_experiment("gone")
+vision = client.create_experiment(f"{prefix}vision", tags={"team": "a", "note": "größe"})
+gone = client.create_experiment(f"{prefix}gone")
 with tempfile.TemporaryDirectory() as name:
     folder = Path(name)
     (folder / "model").mkdir()
@@ -56,10 +57,12 @@ client.create_model_version("digits", f"models:/{model.model_id}", run_id, model
 client.create_model_version("digits", f"{client.get_run(run_id).info.artifact_uri}/model", run_id)
 client.delete_model_version("digits", "2")
 client.transition_model_version_stage("digits", "1", "Production")
-client.set_registered_model_alias("digits", "champion", "3")
+if not prefix:  # A workspace of Databricks has stages, and no aliases.
+    client.set_registered_model_alias("digits", "champion", "3")
 
+plain = client.create_experiment(f"{prefix}plain") if prefix else "0"
 for number in range(count):
-    one = client.create_run("0", start_time=1_700_000_100_000 + number, run_name=f"plain-{number}")
+    one = client.create_run(plain, start_time=1_700_000_100_000 + number, run_name=f"plain-{number}")
     client.log_batch(
         one.info.run_id,
         [Metric("loss", number / (step + 1), 1_700_000_100_000 + step, step) for step in range(5)],

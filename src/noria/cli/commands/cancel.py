@@ -20,8 +20,15 @@ def command(jobs: tuple[str, ...], as_json: bool) -> None:
 
     Tasks get TERM, and ten seconds later KILL. An array's id means all its members.
     """
-    from noria.cli import verbs
+    from noria.cli import databricks, verbs
     from noria.wire import jobs as wire
+
+    there = tuple(each for each in jobs if each.startswith(databricks.SCHEME))
+    if there:
+        databricks.cancel(there, as_json)
+    if there == jobs:
+        return
+    jobs = tuple(each for each in jobs if each not in there)
 
     verbs.each(jobs, lambda server, name: server.call(wire.CANCEL, wire.Cancel(name)).jobs, _said, as_json)
 

@@ -78,7 +78,8 @@ def check(
 
     `noria submit --check-nodes` does the same before the tasks of a job. Processors and GPUs compute what is known, memory, PCIe and network are timed beside those of the other nodes, drivers tell of errors and of throttling, and /tmp and /dev/shm must have room.
     """
-    from noria.cli import show, units
+    from noria import units
+    from noria.cli import show
     from noria.hardware.nodecheck import read
     from noria.jobs import clusters
 
@@ -263,11 +264,11 @@ def _asked(module: str, cluster: Cluster, flags: dict[str, Any], *words: str) ->
     """A job that runs a module of ours, once it has ended, and what its first task printed."""
     import sys
 
-    from noria.cli.asks import asked
     from noria.cli.commands.submit import submit
     from noria.cli.commands.wait import wait
     from noria.cli.local import connect
     from noria.jobs import printed
+    from noria.projects.asks import asked
 
     python = cluster.profile.python if cluster.is_elsewhere else sys.executable
     wanted = asked((python, "-m", module, *words), cluster.name, flags, "")

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from noria.cli.group import Group
 from noria.cli.show import json_option
 
+if TYPE_CHECKING:
+    from noria.client.content import Content
+    from noria.client.http import Server
+
+_ADDED = "Data sets"
+"""The experiment of the runs that tell of data sets."""
+
 _INSTEAD = {
     "log": 'noria.log_dataset(path, "NAME") in a script',
-    "add": 'noria.log_dataset(path, "NAME") in a script',
+    "create": "noria data add PATH --name NAME",
+    "new": "noria data add PATH --name NAME",
     "ls": "noria data list",
     "digest": "noria data hash PATH",
 }
@@ -19,8 +29,60 @@ _INSTEAD = {
 def command() -> None:
     """Data sets, by the hash of their content.
 
-    The same data under two names or on two machines are one data set. Runs name theirs with noria.log_dataset(path, "NAME").
+    The same data under two names or on two machines are one data set. Runs name theirs with noria.log_dataset(path, "NAME"); `noria data add`
+    names what no run has read yet, so that rules hear of it.
     """
+
+
+@command.command()
+@click.argument("path", type=click.Path(exists=True))
+@click.option("--name", help="What it is called; its versions have one name.  [default: that of the file or folder]")
+@json_option
+def add(path: str, name: str | None, as_json: bool) -> None:
+    """Tell the server of a new version of a data set: noria data add /srv/digits --name digits
+
+    Its files are hashed and stay where they are, so put them where the nodes see them. Rules that wait for the data set begin. Content that
+    the server knows by this name is no new version, and nothing happens.
+    """
+    from pathlib import Path
+
+    from noria.cli import show
+    from noria.cli.local import connect
+    from noria.cli.paths import hashed
+
+    found = hashed(path)
+    called = name or Path(found.source).name
+    made = _told(connect(), called, found)
+    if as_json:
+        show.as_json({"name": called, "digest": found.digest, "source": found.source, "new": made})
+    else:
+        click.echo(found.digest)
+    said = "is a new version" if made else "is known already"
+    click.echo(f"noria: {called} {found.digest} {said}. See it with: noria data show {found.digest[:12]}", err=True)
+
+
+def _told(server: Server, name: str, found: Content) -> bool:
+    """Whether the server had not known it. It is told by a run that reads it and does nothing else."""
+    import time
+
+    from noria.errors import NotFound
+    from noria.process import whoami
+    from noria.types import Dataset, DatasetInput, Tag
+    from noria.wire import experiments, lineage, runs
+
+    known = server.call(lineage.LIST_DATA, lineage.ListData(name, 10_000)).data
+    if any(each.digest == found.digest for each in known):
+        return False
+    try:
+        number = server.call(experiments.GET_BY_NAME, experiments.GetByName(_ADDED)).experiment.experiment_id
+    except NotFound:
+        number = server.call(experiments.CREATE, experiments.Create(_ADDED)).experiment_id
+    now = int(time.time() * 1000)
+    run = server.call(runs.CREATE, runs.Create(number, whoami(), f"{name} {found.digest[:8]}", now)).run.info.run_id
+    inputs = [DatasetInput(Dataset(name, found.digest, "local", found.source), [Tag("mlflow.data.context", "added")])]
+    server.call(runs.LOG_INPUTS, runs.LogInputs(run, inputs))
+    server.call(runs.UPDATE, runs.Update(run, status="FINISHED", end_time=now))
+    return True
 
 
 @command.command("hash")

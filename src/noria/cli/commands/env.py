@@ -162,19 +162,17 @@ def prune(unused: str, dry_run: bool, as_json: bool) -> None:
     import time
     from pathlib import Path
 
-    from noria.cli import units
+    from noria import units
     from noria.projects import caches
 
     place, before = _place(), (time.time() - units.seconds(unused)) * 1000
     found = [each for each in caches.kept(place) if each.used <= before]
     left = [path for path in caches.left(place) if not (path / caches.MADE).exists() or path.stat().st_mtime * 1000 <= before]
-    _gone(
-        [*((Path(each.path), each.record.digest) for each in found), *((path, "") for path in left)],
-        found,
-        place,
-        as_json,
-        dry_run,
-    )
+    paths = [*((Path(each.path), each.record.digest) for each in found), *((path, "") for path in left)]
+    old = [] if dry_run else list(caches.forgotten(place, before / 1000))
+    _gone(paths, found, place, as_json, dry_run)
+    for path in old:
+        caches.remove(place, path)
 
 
 def _gone(paths: list[tuple[Path, str]], found: list[Kept], place: Path, as_json: bool, dry_run: bool) -> None:

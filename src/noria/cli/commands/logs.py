@@ -26,9 +26,12 @@ def command(follow: bool, job: str) -> None:
 
     With several tasks each line begins with the rank of its task; JOB:RANK prints one task alone.
     """
-    from noria.cli import show
+    from noria.cli import databricks, show
     from noria.cli.local import connect
 
+    if job.startswith(databricks.SCHEME):
+        databricks.logs(job)
+        return
     key, rank = _parsed(job)
     found, anything = printed(connect(), key, rank, follow=follow)
     if not anything:

@@ -35,7 +35,8 @@ def command(name: str | None, user: str, project: str, since: str, as_json: bool
     """
     import time
 
-    from noria.cli import show, units
+    from noria import units
+    from noria.cli import show
     from noria.cli.local import connect
     from noria.errors import Invalid
     from noria.wire.receipts import Ask

@@ -53,6 +53,15 @@ if TYPE_CHECKING:
     "--check/--no-check", default=True, help="Look first whether the program is there and finds its modules.  [default: check]"
 )
 @click.option("--dry-run", is_flag=True, help="Print the script and the command that submits it, and submit nothing.")
+@click.option("--profile", default="", help="With --on databricks: the profile of ~/.databrickscfg.", show_default="environment")
+@click.option(
+    "--cluster",
+    default="",
+    metavar="JSON|ID",
+    help="With --on databricks: a new cluster, or one that runs.",
+    show_default="serverless",
+)
+@click.option("--backend-config", default="", metavar="FILE", help="With --on databricks: its settings as JSON.")
 @json_option
 @click.pass_context
 def command(
@@ -65,16 +74,23 @@ def command(
     noria run https://github.com/mlflow/mlflow-example -P alpha=0.5
     noria run git@host:team/repo.git#models/first -v v1.2 --on slurm --gpus 1
     noria run project.tar.gz -e train.py --env-manager local
+    noria run . --on databricks --profile team --wait   a job there; its run comes here at its end
 
     What is wrong with a parameter, the entry point or the environment is said before anything is queued. The environment is built once and kept; a step (any entry point but main) that has finished, and that nothing has changed of since, is taken over instead of run again.
     """
     from click.core import ParameterSource
 
-    from noria.cli.asks import resources
     from noria.cli.local import connect
+    from noria.errors import Invalid
     from noria.jobs import clusters
+    from noria.projects.asks import resources
 
     given = {name: value for name, value in flags.items() if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    if scheduler == "databricks":
+        _at_databricks(uri, given, flags, bool(wait), dry_run, as_json)
+        return
+    if alone := next((name for name in _DATABRICKS if given.get(name)), ""):
+        raise Invalid(f"--{alone.replace('_', '-')} is for Databricks.", "Add --on databricks.")
     spec = resources(scheduler, {name: value for name, value in given.items() if name not in _OWN})
     clusters.must_reach(spec)
     request = _request(uri, spec, flags)
@@ -87,8 +103,40 @@ def command(
     _follow(server, done, as_json, waits)
 
 
-_OWN = ("entry", "parameters", "version", "experiment", "run_name", "env_manager", "cache", "freeze", "key", "check")
+_DATABRICKS = ("profile", "cluster", "backend_config")
+_OWN = (
+    "entry",
+    "parameters",
+    "version",
+    "experiment",
+    "run_name",
+    "env_manager",
+    "cache",
+    "freeze",
+    "key",
+    "check",
+    *_DATABRICKS,
+)
 """Options that are no asks of a job."""
+
+
+def _at_databricks(uri: str, given: dict[str, Any], flags: dict[str, Any], wait: bool, dry_run: bool, as_json: bool) -> None:
+    from noria import units
+    from noria.cli import databricks
+    from noria.errors import Invalid
+    from noria.types import JobSpec
+
+    asked = [name for name in given if name not in _OWN and name not in databricks.TAKES]
+    if asked or dry_run or given.get("cache"):
+        name = "--dry-run" if dry_run else f"--{(asked or ['cache'])[0].replace('_', '-')}"
+        raise Invalid(f"{name} means nothing to Databricks.", "What a job gets there is said by --cluster or --backend-config.")
+    import os
+
+    pairs = (text.partition("=") for text in flags["env"])
+    variables = {name: value if equals else os.environ.get(name, "") for name, equals, value in pairs}
+    seconds = units.seconds(flags["time"]) if flags.get("time") else 0
+    request = _request(uri, JobSpec([], env=variables), flags)
+    databricks.run(request, flags["profile"], flags["cluster"], flags["backend_config"], seconds, wait, as_json)
 
 
 def _request(uri: str, spec: Any, flags: dict[str, Any]) -> Request:
@@ -163,8 +211,8 @@ def _show(server: Server, request: Request, as_json: bool) -> None:
     from msgspec.structs import replace
 
     from noria import config
-    from noria.cli.asks import Asked
     from noria.cli.commands.submit import show_script
+    from noria.projects.asks import Asked
     from noria.projects.built import needed
     from noria.projects.fetch import fetch
     from noria.projects.start import prepared

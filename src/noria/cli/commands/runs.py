@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import structs
 
 from noria.cli.group import Group
 from noria.cli.show import json_option
@@ -23,12 +24,14 @@ _INSTEAD = {
     "csv": "noria runs export --format csv",
     "follow": "noria runs watch RUN",
     "tail": "noria runs watch RUN",
+    "compare": "noria runs diff OLD NEW",
+    "rerun": "noria rerun RUN",
 }
 
 
 @click.group(cls=Group, instead=_INSTEAD)
 def command() -> None:
-    """Runs: list, show, watch, delete, import, export.
+    """Runs: list, show, watch, compare, delete, import, export.
 
     A RUN is its id, the beginning of it, or its name.
 
@@ -36,6 +39,7 @@ def command() -> None:
     noria runs list --filter "metrics.loss < 0.3" --order-by "metrics.loss"
     noria runs show 4f1c --plot loss
     noria runs watch 4f1c
+    noria runs diff 4f1c 9be0
     noria runs import ./mlruns
     noria runs export runs.csv
     """
@@ -170,6 +174,48 @@ def watch(run: str, keys: tuple[str, ...], lines: bool, as_json: bool) -> None:
 
 
 @command.command()
+@click.argument("old")
+@click.argument("new")
+@json_option
+def diff(old: str, new: str, as_json: bool) -> None:
+    """Say what is different between two runs, the likeliest cause first.
+
+    OLD and NEW are runs: code line by line, packages, data row by row, seeds, parameters, variables, machine; and what that did to the metrics, bit for bit. Those of `noria rerun` are compared by it.
+    """
+    from noria.cli import again, show
+    from noria.cli.progress import bar
+
+    server = _settled()
+    pair = _find(server, old), _find(server, new)
+    with bar("comparing") as progress:
+        found = again.compared(server, *pair, progress)
+    if as_json:
+        show.as_json(again.plain(structs.replace(found, since=[])))
+    else:
+        again.tell(structs.replace(found, since=[]))
+
+
+@command.command()
+@click.argument("run")
+@json_option
+def capsule(run: str, as_json: bool) -> None:
+    """Show what is kept to do a run again: command, code, packages, data, seeds, machine.
+
+    `noria rerun RUN` does it.
+    """
+    from noria.cli import again, show
+    from noria.projects import capsule_fetch
+
+    server = _settled()
+    found = _find(server, run)
+    kept = capsule_fetch.capsule(server, found)
+    if as_json:
+        show.as_json(kept)
+    else:
+        show.table(("CAPSULE", ""), again.whole(found, kept), "")
+
+
+@command.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @json_option
 def delete(runs: tuple[str, ...], as_json: bool) -> None:
@@ -214,14 +260,19 @@ def _say(server: Server, found: list[Run], what: str, as_json: bool) -> None:
 @command.command("import")
 @click.argument("source")
 @click.option(
-    "--format", "kind", default="", metavar="NAME", help="mlflow, database, mlruns, wandb or tensorboard.", show_default="guessed"
+    "--format",
+    "kind",
+    default="",
+    metavar="NAME",
+    help="mlflow, databricks, database, mlruns, wandb or tensorboard.",
+    show_default="guessed",
 )
 @click.option("--experiment", "-x", metavar="NAME", help="Put all runs into this experiment.", show_default="each into its own")
 @json_option
 def import_(source: str, kind: str, experiment: str | None, as_json: bool) -> None:
     """Bring runs in from elsewhere.
 
-    SOURCE is the address of an MLflow server, its database (mlflow.db, postgresql://…), a folder mlruns, one of W&B's offline runs, or one of TensorBoard's event files. It may be repeated: what is here already is passed over, and what was cut short is completed.
+    SOURCE is the address of an MLflow server, a workspace of Databricks (databricks://PROFILE, or databricks://PROFILE/Users/me/x for an experiment or a folder of them), a database of MLflow (mlflow.db, postgresql://…), a folder mlruns, one of W&B's offline runs, or one of TensorBoard's event files. It may be repeated: what is here already is passed over, and what was cut short is completed.
     """
     from noria import bridges
     from noria.cli.progress import bar
@@ -234,18 +285,22 @@ def import_(source: str, kind: str, experiment: str | None, as_json: bool) -> No
 
 @command.command()
 @click.argument("target", default="-")
-@click.option("--format", "kind", default="", metavar="NAME", help="csv, parquet or mlflow.", show_default="by TARGET's ending")
+@click.option("--to", "other", default="", metavar="TARGET", help="The same as TARGET.")
+@click.option(
+    "--format", "kind", default="", metavar="NAME", help="csv, parquet, mlflow or databricks.", show_default="by TARGET's ending"
+)
 @_experiment_option
 @_filter_option
 @json_option
-def export(target: str, kind: str, experiments: tuple[str, ...], text: str, as_json: bool) -> None:
+def export(target: str, other: str, kind: str, experiments: tuple[str, ...], text: str, as_json: bool) -> None:
     """Take runs out.
 
-    csv and parquet are one row a run; without TARGET csv goes to stdout. mlflow is the address of a server, which gets all that a run has.
+    csv and parquet are one row a run; without TARGET csv goes to stdout. mlflow is the address of a server, which gets all that a run has; databricks is databricks://PROFILE, or databricks://PROFILE/Shared/team for another folder than one's own.
     """
     from noria import bridges
     from noria.cli.progress import bar
 
+    target = other or target
     server = _settled()
     names = [each.name for each in _experiments(server, experiments, False)] if experiments else None
     with bar("exporting") as progress:
@@ -275,7 +330,9 @@ def _format_of(target: str) -> str:
         return "csv" if target == "-" else ending
     if target.startswith(("http://", "https://")):
         return "mlflow"
-    raise Invalid(f"'{target}' does not say what to write.", "Give --format csv, parquet or mlflow.")
+    if target.startswith("databricks"):
+        return "databricks"
+    raise Invalid(f"'{target}' does not say what to write.", "Give --format csv, parquet, mlflow or databricks.")
 
 
 def _settled() -> Server:

@@ -32,7 +32,7 @@ def command(kind: str, nodes: int, cpus: int, gpus: int, mem: str, folder: str |
     from pathlib import Path
 
     from noria import process, sandbox
-    from noria.cli.units import size
+    from noria.units import size
 
     mebibytes = -(-size(mem) // 2**20)
     place = Path(folder or tempfile.mkdtemp(prefix="noria-sandbox-")).absolute()

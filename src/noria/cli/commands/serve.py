@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command()
@@ -43,8 +48,7 @@ def command(
 
     Of a stage or an alias it follows: when another version stands there, that one is loaded beside the old one and takes over without a failed request.
     """
-    from noria import config
-    from noria.cli import units
+    from noria import config, units
     from noria.cli.local import connect
     from noria.models.fetch import fetch
     from noria.serve.log import Keep
@@ -55,4 +59,27 @@ def command(
     settings = config.load({"home": home})
     log = Keep(settings.folder / "predictions", log_sample, log_inputs, units.size(log_size)) if log_predictions else None
     server = connect(settings)
-    serve(server, fetch(server, model_uri), host, port, click.echo, auth=not no_auth, allow_pickle=allow_pickle, log=log)
+    token = _of_server(server.token, settings.folder)
+    serve(
+        server,
+        fetch(server, model_uri),
+        host,
+        port,
+        click.echo,
+        auth=not no_auth,
+        allow_pickle=allow_pickle,
+        log=log,
+        token=token,
+    )
+
+
+def _of_server(shown: str, folder: Path) -> str:
+    """The server's own token, where this process has that of a job: whoever is to ask this endpoint knows the other. "" if it is not at hand."""
+    from noria.door import job_token
+
+    job, dot, _ = shown.partition(".")
+    try:
+        own = (folder / "token").read_text().strip() if dot else ""
+    except OSError:  # The home is not to be seen from this node.
+        return ""
+    return own if own and job_token(own, job) == shown else ""

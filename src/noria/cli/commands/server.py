@@ -49,10 +49,10 @@ def command(ctx: click.Context, /, no_auth: bool, **flags: object) -> None:
     settings = config.load({**flags, "auth": False if no_auth else None})
     ctx.obj = settings
     if ctx.invoked_subcommand is None:
-        from noria.agent.agent import Agent
+        from noria.cli.beside import beside
         from noria.server.run import serve
 
-        serve(settings, lambda url, token: Agent(url, token, settings.folder), lambda url: _announce(url, settings))
+        serve(settings, lambda url, token: beside(url, token, settings.folder), lambda url: _announce(url, settings))
 
 
 def _announce(url: str, settings: Settings) -> None:

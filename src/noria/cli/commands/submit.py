@@ -10,8 +10,8 @@ from noria.cli.options import asks
 from noria.cli.show import json_option
 
 if TYPE_CHECKING:
-    from noria.cli.asks import Asked
     from noria.client.http import Server
+    from noria.projects.asks import Asked
     from noria.wire.jobs import Submitted
 
 
@@ -45,10 +45,10 @@ def command(
     from click.core import ParameterSource
 
     from noria.cli import show
-    from noria.cli.asks import asked
     from noria.cli.local import connect
     from noria.jobs import clusters
     from noria.projects import check as program
+    from noria.projects.asks import asked
 
     given = {name: value for name, value in flags.items() if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     wanted = asked(command, scheduler, given, array or "")

@@ -25,9 +25,13 @@ def command(jobs: tuple[str, ...], as_json: bool) -> None:
 
     All that they have logged can be read then. An array's id means all its members.
     """
-    from noria.cli import show
+    from noria.cli import databricks, show
     from noria.cli.local import connect
 
+    if jobs[0].startswith(databricks.SCHEME):
+        for each in jobs:
+            databricks.wait(each, as_json)
+        return
     server = connect()
     ended = [job for name in jobs for job in wait(server, name)]
     if as_json:

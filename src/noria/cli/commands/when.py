@@ -50,7 +50,8 @@ def command(gpus: int, nodes: int, cpus: int, limit: str, on: str | None, as_jso
 
     It is as likely to start later as earlier than MEDIAN, and four times of five within RANGE.
     """
-    from noria.cli import show, units
+    from noria import units
+    from noria.cli import show
     from noria.cli.commands.queues import asked
     from noria.cli.local import connect
     from noria.errors import Invalid

@@ -11,12 +11,12 @@ import click
 from noria.cli.show import json_option
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from noria.client.http import Server
     from noria.jobs.clusters import Cluster
-    from noria.jobs.dialect import Node, Seen
-    from noria.jobs.why.answer import Kind, Why
+    from noria.jobs.dialect import Node
+    from noria.jobs.why.answer import Why
     from noria.jobs.why.gather import Found
     from noria.types import Job, Try
     from noria.wire.runs import Summary
@@ -54,83 +54,18 @@ def explained(server: Server, job: Job) -> Why:
     """What there is to say of a job in its state, and of each of its tries that is over."""
     from msgspec import structs
 
-    from noria.jobs.why import pending
+    from noria.jobs.why import ended, pending
     from noria.types import ENDED
     from noria.wire import jobs as wire
 
     tries = server.call(wire.TRIES, wire.Key(job.id)).tries
     if job.state in ENDED:
-        why = _ended(job, tries)
+        why = ended.explain(job, tries)
     elif job.state == "RUNNING":
         why = _running(server, job)
     else:
         why = _waiting(server, job) if job.scheduler_id else pending.unsent(job)
     return structs.replace(why, tries=tries)
-
-
-def _ended(job: Job, tries: Sequence[Try]) -> Why:
-    """Its last try as its launcher judged it, who knew more than its folder still shows."""
-    from noria.jobs.why import gather
-    from noria.jobs.why.answer import Why
-    from noria.jobs.why.failed import diagnose
-
-    if job.state == "COMPLETED":
-        return Why(
-            "done", f"It ended as it should{f', at its {_ordinal(len(tries))} try' if len(tries) > 1 else ''}.", cause="done"
-        )
-    if not job.scheduler_id:
-        return _never_sent(job)
-    found, known = gather.gather(job), tries[-1] if tries else None
-    if known is not None and not found.files:
-        return _told(job, known, [f"{job.folder} is gone, or not to be seen from here"])
-    last = diagnose(gather.death(job, found, _final(job)))
-    evidence = last.evidence or ([f"noria ps: {job.reason}"] if job.reason else [])
-    if known is None or known.cause in ("unknown", last.cause) or last.cause == "cancelled":
-        kind: Kind = "cancelled" if last.cause == "cancelled" else "failed"
-        return Why(kind, last.reason, last.cure, last.cause, last.rank, last.host, evidence)
-    return _told(job, known, evidence)
-
-
-def _told(job: Job, known: Try, evidence: list[str]) -> Why:
-    """A try as its agent has told it."""
-    from noria.jobs.why import signs
-    from noria.jobs.why.answer import Why
-    from noria.jobs.why.reading import told
-
-    kind: Kind = "cancelled" if "cancelled" in (known.cause, job.state.lower()) else "failed"
-    reason = known.reason or job.reason or "Nobody has said why it ended."
-    word = told(reason)
-    cure = signs.cure(reason) or (word.cure if word else "")
-    return Why(kind, reason, cure, known.cause, known.rank, known.host, evidence)
-
-
-def _never_sent(job: Job) -> Why:
-    """A job that ended before any scheduler had it: refused, cancelled, or because one that it came after failed."""
-    from noria.jobs.why.answer import Why
-    from noria.jobs.why.reading import told
-
-    reason = job.reason or "It ended before it was handed to a scheduler."
-    if job.state == "CANCELLED":
-        return Why("cancelled", reason, "Submit it again if that was a mistake.", "cancelled")
-    word = told(reason)
-    return Why("failed", reason, "Correct what it names, and submit it again.", word.cause if word else "cannot_start")
-
-
-def _ordinal(number: int) -> str:
-    return f"{number}{'th' if 10 < number % 100 < 14 else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
-
-
-def _final(job: Job) -> Seen | None:
-    """The scheduler's last word; None where it cannot be asked, which is no reason to say nothing."""
-    from noria.errors import NoriaError
-    from noria.jobs import clusters
-
-    try:
-        cluster = clusters.named(job.spec.place)
-        command = cluster.dialect.final([job.scheduler_id]) if job.scheduler_id else None
-        return cluster.dialect.finals(cluster.run(command)).get(job.scheduler_id) if command else None
-    except NoriaError:
-        return None
 
 
 def _waiting(server: Server, job: Job) -> Why:

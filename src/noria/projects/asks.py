@@ -11,8 +11,7 @@ from typing import Any
 
 from msgspec import Struct, structs
 
-from noria import config
-from noria.cli import units
+from noria import config, units
 from noria.errors import Invalid
 from noria.jobs import clusters, launch, scripts
 from noria.jobs.clusters import Cluster
@@ -43,29 +42,29 @@ class Asked(Struct, frozen=True):
     task: str = "NORIA_TASK_ID"
 
 
-def asked(command: Sequence[str], on: str | None, flags: Mapping[str, Any], array: str) -> Asked:
-    """flags: what was given, by the name of its flag, as it was written. Raises Invalid, naming the flag or the directive, also for what
-    the scheduler cannot express."""
-    found = _asked(command, on, flags, array)
+def asked(command: Sequence[str], on: str | None, flags: Mapping[str, Any], array: str = "", folder: Path | None = None) -> Asked:
+    """flags: what was given, by the name of its flag, as it was written. folder: where the command is given, if not here. Raises Invalid,
+    naming the flag or the directive, also for what the scheduler cannot express."""
+    found = _asked(command, on, flags, array, (folder or Path.cwd()).absolute())
     SCHEDULERS.get(found.spec.scheduler).check(found.spec)
     return found
 
 
-def _asked(command: Sequence[str], on: str | None, flags: Mapping[str, Any], array: str) -> Asked:
-    text = _script(command[0])
+def _asked(command: Sequence[str], on: str | None, flags: Mapping[str, Any], array: str, here: Path) -> Asked:
+    text = _script(here / command[0])
     owner = scripts.owner(text)
     if owner:
-        return _of_script(command, text, owner, clusters.named(on) if on else clusters.of(owner), flags, array)
+        return _of_script(command, text, owner, clusters.named(on) if on else clusters.of(owner), flags, array, here)
     where = clusters.chosen(on)
-    fields = _fields({**_usual(where), **flags}, where)
+    fields = _fields({**_usual(where), **flags}, where, here)
     members, at_once = units.array(array) if array else ([], 0)
-    return Asked(JobSpec(list(command), **{"cwd": os.getcwd(), "at_once": at_once, **fields}), members)
+    return Asked(JobSpec(list(command), **{"cwd": str(here), "at_once": at_once, **fields}), members)
 
 
 def resources(on: str | None, flags: Mapping[str, Any]) -> JobSpec:
     """Where a job goes and what it asks for, without anything that it runs. Raises Invalid as `asked` does."""
     where = clusters.chosen(on)
-    fields = _fields({**_usual(where), **flags}, where, keeps_code=False)
+    fields = _fields({**_usual(where), **flags}, where, None)
     return JobSpec([], **fields)
 
 
@@ -80,16 +79,18 @@ def told(settings: Mapping[str, Any]) -> dict[str, Any]:
             for name, value in found.items()}  # fmt: skip
 
 
-def _of_script(command: Sequence[str], text: str, owner: str, where: Cluster, flags: Mapping[str, Any], array: str) -> Asked:
+def _of_script(
+    command: Sequence[str], text: str, owner: str, where: Cluster, flags: Mapping[str, Any], array: str, here: Path
+) -> Asked:
     """A script goes to its own scheduler with its directives as they are, and to another one with what they mean."""
-    fields, script, options = _fields(flags, where), scripts.SCRIPTS.get(owner), scripts.read(text, owner)
+    fields, script, options = _fields(flags, where, here), scripts.SCRIPTS.get(owner), scripts.read(text, owner)
     for flag in _TASKS & {*flags}:
         raise Invalid(f"--{flag}: {command[0]} starts its programs itself.", "Write it there.")
     # The agent, who submits it, is elsewhere; and this folder is not there at all for a cluster that gets the code alone.
-    fields["env"] = {script.SUBMITTED_FROM: "." if where.is_elsewhere else os.getcwd(), **fields["env"]}
+    fields["env"] = {script.SUBMITTED_FROM: "." if where.is_elsewhere else str(here), **fields["env"]}
     array = array or script.array(options)
     members, at_once = units.array(array) if array else ([], 0)
-    base = {"cwd": scripts.said(options, script.CWD) or os.getcwd(), "at_once": at_once, "script": text,
+    base = {"cwd": scripts.said(options, script.CWD) or str(here), "at_once": at_once, "script": text,
             "name": scripts.said(options, script.NAME) or Path(command[0]).name}  # fmt: skip
     if where.scheduler == owner:
         said = sorted({*flags} - _BESIDES)
@@ -105,10 +106,10 @@ def _of_script(command: Sequence[str], text: str, owner: str, where: Cluster, fl
     return Asked(JobSpec(list(command), **{**base, **told}), members, script.TASK)
 
 
-def _script(path: str) -> str:
+def _script(path: Path) -> str:
     """The text of a file that may be a job script; "" if there is none that a person can read."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with path.open(encoding="utf-8") as file:
             text = file.read(_LONGEST + 1)
     except (OSError, UnicodeDecodeError):
         return ""
@@ -130,14 +131,14 @@ def _usual(where: Cluster) -> dict[str, Any]:
     return {name: str(value) if name in _READ or name == "gpus" else value for name, value in asked.items()}
 
 
-def _fields(flags: Mapping[str, Any], where: Cluster, *, keeps_code: bool = True) -> dict[str, Any]:
-    """The flags, and where they lead, as fields of a JobSpec. keeps_code: whether it is this folder's code that is run."""
+def _fields(flags: Mapping[str, Any], where: Cluster, here: Path | None) -> dict[str, Any]:
+    """The flags, and where they lead, as fields of a JobSpec. here: the folder whose code is run; None if that is other code."""
     profile = where.profile
     fields = {name: _READ[name](value) if name in _READ else value for name, value in flags.items() if name not in _OTHERWISE}
     if "stage" in flags:
         fields["stage"] = _stage(flags["stage"], here=not where.is_elsewhere)
-    if keeps_code and (flags.get("freeze") or where.is_elsewhere):
-        fields["code"] = code.freeze(Path.cwd(), config.load().folder / "code")
+    if here is not None and (flags.get("freeze") or where.is_elsewhere):
+        fields["code"] = code.freeze(here, config.load().folder / "code")
     if "gpus" in flags:
         fields["gpus"], fields["gpu_type"] = units.gpus(flags["gpus"], profile.gpus)
     launcher = {launch.KIND: fields.pop("launcher")} if "launcher" in fields else {}
