@@ -113,8 +113,6 @@ def handler(route: Route, state: State) -> Callable[[Request], Awaitable[Respons
                 await state.store.write(lambda conn: follow(conn, job_id, result), loop.create_future())
         if route.tell is not None:
             route.tell(state.hub, query, result)
-        if route.signed and state.teller is not None:
-            state.teller.wake()
         if route.makes_work and state.agent is not None:
             state.agent.wake()
         return answer(route.endpoint, route.reply(result) if route.reply else result)

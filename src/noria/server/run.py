@@ -73,8 +73,9 @@ def run(
     """The event loop of one server process, until it is told to stop."""
     memory.keep()
     readers, waiters = ThreadPoolExecutor(4, "noria-reader"), ThreadPoolExecutor(8, "noria-waiter")
-    state = State(store, tree, Hub(), readers, waiters, agent, Teller(store, waiters))
-    store.happened = agent.wake
+    teller = Teller(store, waiters)
+    state = State(store, tree, Hub(), readers, waiters, agent, teller)
+    store.happened, store.queued = agent.wake, teller.wake
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(state, build(state, token, ask=settings.auth), listening, ready))
 

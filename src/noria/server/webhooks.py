@@ -40,13 +40,19 @@ class Teller:
         self._store, self._readers = store, readers
         self._woken = asyncio.Event()
         self._busy: dict[str, asyncio.Task[None]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def wake(self) -> None:
-        """There may be something to tell."""
-        self._woken.set()
+        """There is something to tell; from any thread, at any time."""
+        try:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._woken.set)
+        except RuntimeError:
+            pass  # The loop has ended; whoever comes next looks for what was left.
 
     async def run(self) -> None:
         """Until cancelled."""
+        self._loop = asyncio.get_running_loop()
         try:
             while True:
                 try:
@@ -75,7 +81,7 @@ class Teller:
 
     def _done(self, webhook_id: str, _: object) -> None:
         del self._busy[webhook_id]
-        self.wake()  # Something may have come between its last look and now.
+        self._woken.set()  # Something may have come between its last look and now.
 
     async def _tell(self, webhook_id: str) -> None:
         """One after the other, until there is nothing or something must be tried later."""

@@ -16,6 +16,7 @@ from noria.store.registry import VersionRow
 from noria.types import ModelVersion, Tag
 
 # Made of the names of our own columns alone.
+_RULES = "EXISTS (SELECT 1 FROM rule_want WHERE kind = 'model_version')"
 _COLUMNS = VersionRow._fields[1:-1]
 _REGISTER = f"""
 WITH counted AS (
@@ -30,7 +31,7 @@ WITH counted AS (
     INSERT INTO registry_change ({changes.COLUMNS}) SELECT ?, ?, ?, fresh.version::text, ?, ?, ?, ?, ? FROM fresh RETURNING id
 )
 SELECT fresh.*, line.id, EXISTS (SELECT 1 FROM webhook WHERE status = 'ACTIVE')
-    OR EXISTS (SELECT 1 FROM rule_want WHERE kind = 'model_version') FROM fresh, line
+    OR {_RULES} FROM fresh, line
 """  # noqa: S608
 _MOVE = f"""
 WITH found AS (
@@ -43,7 +44,7 @@ WITH found AS (
 ), line AS (
     INSERT INTO registry_change ({changes.COLUMNS}) SELECT ?, ?, ?, ?, ?, found.stage, ?, ?, ? FROM found RETURNING id
 )
-SELECT line.id, ARRAY(SELECT ARRAY[key, value] FROM model_version_tag WHERE version = found.id ORDER BY key),
+SELECT line.id, {_RULES}, ARRAY(SELECT ARRAY[key, value] FROM model_version_tag WHERE version = found.id ORDER BY key),
     ARRAY(SELECT alias FROM alias WHERE version = found.id ORDER BY alias), found.* FROM found, line
 """  # noqa: S608
 
@@ -81,10 +82,11 @@ def move(conn: Connection, name: str, version: str, stage: str, time: int, user:
     found = database.run(conn, _MOVE, asked).fetchone()
     if found is None:
         raise registry.no_version(conn, name, version)
-    key, tags, aliases, *row = found
+    key, somebody, tags, aliases, *row = found
     old = VersionRow(*row)
     moved = registry.version(
         old._replace(stage=stage, last_update_time=time), [Tag(key, value) for key, value in tags], list(aliases)
     )
-    events.of_change(conn, changes.line(key, (*line[:5], old.stage, *line[6:]), {}))
+    if somebody:
+        events.of_change(conn, changes.line(key, (*line[:5], old.stage, *line[6:]), {}))
     return moved

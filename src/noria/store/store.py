@@ -18,7 +18,7 @@ from sqlalchemy import Connection as Connection
 from sqlalchemy import exc
 
 from noria.errors import NoriaError, Unavailable
-from noria.store import database, events, folding, metrics, runs
+from noria.store import database, events, folding, metrics, runs, webhooks
 from noria.store.keeper import Keeper
 from noria.store.metrics import Append
 from noria.store.news import News
@@ -68,6 +68,8 @@ class Store:
         self._careful = 0  # For how many groups each part can still be undone alone.
         self.happened: Callable[[], None] = lambda: None
         """Called in the writer's thread when something was committed that a rule may wait for; returns at once."""
+        self.queued: Callable[[], None] = lambda: None
+        """The same, when a webhook is to be told something."""
         self._active: dict[str, int] = {}  # Runs that may be logged to, as the writer knows them; it alone changes that.
         self._writer = threading.Thread(target=self._write_forever, args=(connection,), name="noria-writer", daemon=True)
         self._writer.start()
@@ -194,9 +196,11 @@ class Store:
         self._wake(connection)
 
     def _wake(self, connection: Connection) -> None:
-        """Rules are told after the commit."""
+        """Rules and webhooks are told after the commit."""
         if connection.info.pop(events.HAPPENED, False):
             self.happened()
+        if connection.info.pop(webhooks.QUEUED, False):
+            self.queued()
 
     def _doubt(self, error: Exception) -> Exception:
         """What to answer after this error. After a failed sync nothing more is written: the next one would succeed and lie."""

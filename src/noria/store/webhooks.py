@@ -28,6 +28,7 @@ from noria.wire import webhooks as wire
 from noria.wire.fit import missing
 
 _hook, _delivery = webhook, webhook_delivery
+QUEUED = "queued"
 CLAIM_MS = 60_000
 """How long nobody else tries what somebody has claimed; longer than a try may take."""
 GIVE_UP_MS = 24 * 3_600_000
@@ -194,6 +195,7 @@ def tell(conn: Connection, entity: str, action: str, name: str, data: Callable[[
         said, time = body(event, _of_prompt(entity, data()) if prompt else data()), now()
         fresh = {"created": time, "event": event, "body": said, "tries": 0, "due": time}
         conn.execute(insert(_delivery), [{"webhook": each, **fresh} for each in ids])
+        conn.info[QUEUED] = True
 
 
 def _is_prompt(conn: Connection, name: str) -> bool:
