@@ -93,6 +93,16 @@ def test_where_only_a_copy_of_the_project_goes_paths_are_those_in_it(
             moved(name="a", data=path)
 
 
+def test_a_name_that_is_no_parameter_is_told_and_passed_on(project: Project) -> None:
+    entry = project.entry("main")
+    assert parameters.passed_on(entry, {"alhpa": 1}) == [
+        "alhpa is no parameter of main, so the program is given --alhpa; did you mean alpha?"
+    ]
+    assert not parameters.passed_on(entry, dict.fromkeys(entry.parameters)) and not parameters.passed_on(
+        project.entry("train.py"), {"x": 1}
+    )
+
+
 def test_an_entry_point_may_be_a_file_and_a_missing_one_has_a_nearest_name(project: Project) -> None:
     assert project.entry("train.py").command == "python train.py"
     for name, cure in (("man", "Did you mean 'main'?"), ("tain.py", "Did you mean 'train.py'?"), ("zzz", "It has main, plain.")):

@@ -108,7 +108,7 @@ def told(effect: Effect) -> list[str]:
         lines = [f"same metrics bit for bit: {_count(len(judged), 'metric')}, {_count(points, 'point')}"]
     else:
         other = [each for each in judged if not each.same]
-        lines = [f"{len(other)} of {_count(len(judged), 'metric')} differ"]
+        lines = [f"{len(other)} of {len(judged)} metrics differ"]
         lines += [_line(each) for each in other[:20]]
     others = [path for path, how in effect.artifacts.items() if how != "same"]
     if effect.artifacts:

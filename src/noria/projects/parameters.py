@@ -50,6 +50,17 @@ def given(texts: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def passed_on(entry: Entry, values: Mapping[str, object]) -> list[str]:
+    """What to say of names that the entry point does not have: the program gets them, as it does from MLflow, but may not know them."""
+    strange = [name for name in values if name not in entry.parameters] if entry.parameters else []
+    close = {name: get_close_matches(name, list(entry.parameters), 1) for name in strange}
+    return [
+        f"{name} is no parameter of {entry.name}, so the program is given --{name}"
+        + "".join(f"; did you mean {each}?" for each in close[name])
+        for name in strange
+    ]
+
+
 def filled(
     entry: Entry, values: Mapping[str, object], here: Path, project: Path, download: Download, *, moved: bool = False
 ) -> Filled:  # fmt: skip

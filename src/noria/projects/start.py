@@ -131,6 +131,8 @@ def prepared(connection: Server, request: Request, report: Report = lambda line:
 
     moved = bool(request.resources.agent)
     filled = parameters.filled(entry, request.parameters, Path.cwd(), folder, download, moved=moved)
+    for line in parameters.passed_on(entry, request.parameters):
+        report(line)
     spec, need, had = _surrounded(request, project, report)
     spec = _in_code(spec, folder, request, report)
     if request.check:
