@@ -532,3 +532,16 @@ def test_the_dry_run_knows_all_that_is_recorded(at: At) -> None:
     assert [later.starts - first.starts for first, later in pairwise(slow)] == [3_600_000, 3_600_000]
     assert would({"job_ended": at.name("none")}) == []
     assert call(wire.LIST, wire.List()).rules == []
+
+
+def test_a_path_in_a_file_of_rules_is_relative_to_that_file(tmp_path: Path) -> None:
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "project").mkdir()
+    file = tmp_path / "rules" / "go.toml"
+    steps = '[{ run = "../project", name = "./none" }, { note = "../project" }]'
+    file.write_text(
+        f'[[rule]]\nname = "go"\nwhen = {{ manual = true }}\nthen = {steps}\notherwise = [{{ run = "../project" }}]\n'
+    )
+    (rule,) = read(file)
+    place = str(tmp_path / "project")
+    assert rule.then == [{"run": place, "name": "./none"}, {"note": place}] and rule.otherwise == [{"run": place}]

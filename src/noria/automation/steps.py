@@ -122,7 +122,8 @@ def path(text: str, name: str, action: str) -> Path:
     found = Path(text).expanduser()
     if is_filled(text) and not found.is_absolute():
         raise Invalid(
-            f"The step '{action}': {name} is '{text[:200]}', and nobody knows relative to what.", "Write the whole path."
+            f"The step '{action}': {name} is '{text[:200]}', and nobody knows relative to what.",
+            "Write the whole path; in a file of rules, ./PATH is relative to that file.",
         )
     return found
 
