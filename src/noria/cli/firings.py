@@ -169,7 +169,11 @@ def follow(server: Server, firing: wire.Firing) -> wire.Firing:
     while True:
         told = server.call(wire.FIRING, wire.One(firing.id))
         for line in told.lines[seen:]:
-            click.echo(f"noria: step {line.step + 1} {line.state}" + (f": {line.note}" if line.note else ""), err=True)
+            click.echo(
+                f"noria: {'step' if line.phase == 'then' else 'otherwise'} {line.step + 1} {line.state}"
+                + (f": {line.note}" if line.note else ""),
+                err=True,
+            )
         seen = len(told.lines)
         if told.firing.state not in wire.OPEN:
             return told.firing
