@@ -29,7 +29,7 @@ IDLE_SECONDS = 30
 
 def storm(client: Server, count: int) -> tuple[float, float]:
     """Seconds until so many events are posted, and until all their firings are over."""
-    client.call(wire.ADD, wire.Add(wire.Rule("storm", {"drift": "storm"}, [{"note": "{event.score}"}])))
+    client.call(wire.ADD, wire.Add([wire.Rule("storm", {"drift": "storm"}, [{"note": "{event.score}"}])]))
     begun = time.monotonic()
     for first in range(0, count, BATCH):
         post(client, "storm", min(BATCH, count - first))
@@ -94,7 +94,7 @@ def measure(client: Server, pid: int, count: int) -> None:
     there = 0
     for many in MANY:
         for number in range(there, many):
-            client.call(wire.ADD, wire.Add(wire.Rule(f"rule {number}", {"drift": f"name {number}"}, [{"note": "x"}])))
+            client.call(wire.ADD, wire.Add([wire.Rule(f"rule {number}", {"drift": f"name {number}"}, [{"note": "x"}])]))
         there = many
         print(f"| an event beside {many} rules | {each(client):.2f} ms |")
         say(f"{many} rules done")

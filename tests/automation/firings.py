@@ -14,7 +14,7 @@ QUICK = {"times": 2, "wait": "50ms", "most": "50ms"}
 
 def add(server: Server, name: str, when: dict[str, Any], then: list[dict[str, Any]], **more: Any) -> None:
     rule = written.written({"name": name, "when": when, "then": then, "retry": QUICK, **more}, "a test")
-    server.call(wire.ADD, wire.Add(rule))
+    server.call(wire.ADD, wire.Add([rule]))
 
 
 def fire(server: Server, name: str, **subject: Any) -> str:

@@ -71,7 +71,7 @@ def test_a_storm_runs_each_action_once_and_in_order_whatever_engines_there_are(d
     """Two servers at one database, and four engines, of which one dies between a deed and its report."""
     stores, clock = [Store(database, power=False), Store(database, power=False)], Clock()
     rule = wire.Rule("storm", {"drift": "x"}, [{"note": "x"}])
-    stores[0].write(lambda conn: work.add(conn, wire.Add(rule), "ada", clock())).result()
+    stores[0].write(lambda conn: work.add(conn, wire.Add([rule]), "ada", clock())).result()
     post(stores[0], 300, clock())
     log: list[tuple[str, int, int]] = []
     several(stores, clock, log, dies=40)
@@ -90,7 +90,7 @@ def test_a_storm_runs_each_action_once_and_in_order_whatever_engines_there_are(d
 def test_a_storm_keeps_to_its_rate(database: Path | str) -> None:
     store, clock = Store(database, power=False), Clock()
     rule = wire.Rule("slow", {"drift": "x"}, [{"note": "x"}], rate="10/m")
-    store.write(lambda conn: work.add(conn, wire.Add(rule), "ada", clock())).result()
+    store.write(lambda conn: work.add(conn, wire.Add([rule]), "ada", clock())).result()
     post(store, 100, clock())
     log: list[tuple[str, int, int]] = []
     while len(log) < 100:
@@ -113,7 +113,7 @@ def test_a_storm_keeps_to_its_rate(database: Path | str) -> None:
 def test_ten_thousand_events_at_a_server(own_server: Running) -> None:
     count, client = 10_000, own_server.client
     rule = wire.Rule("storm", {"drift": "x"}, [{"note": "{event.score}"}], rate="500/s")
-    client.call(wire.ADD, wire.Add(rule))
+    client.call(wire.ADD, wire.Add([rule]))
     for first in range(0, count, 1000):
         client.call(wire.POST, wire.Post([wire.Posted("x", subject={"score": first + each}) for each in range(1000)]))
     until(lambda: client.call(wire.GET, wire.Key("storm")).rule.counts == {"done": count}, 350)
@@ -141,7 +141,7 @@ def test_what_a_killed_engine_was_at_goes_on_elsewhere_by_the_same_key(tmp_path:
     assert b"works for" in other.stderr.readline()
     client = running.client
     rule = wire.Rule("slow", {"drift": "x"}, [{"slow": 3, "file": str(file)}, {"note": "after"}], at_once=12)
-    client.call(wire.ADD, wire.Add(rule))
+    client.call(wire.ADD, wire.Add([rule]))
     client.call(wire.POST, wire.Post([wire.Posted("x") for _ in range(12)]))
     until(lambda: file.exists() and file.read_text().count("begun") == 12)
     other.send_signal(signal.SIGKILL)

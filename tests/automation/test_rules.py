@@ -48,7 +48,7 @@ class At:
 
     def add(self, when: dict[str, Any], *then: dict[str, Any], name: str = "rule", replace: bool = False, **more: Any) -> str:
         rule = wire.Rule(self.name(name), when, list(then) or [{"note": "{event.kind}"}], **more)
-        self.client.call(wire.ADD, wire.Add(rule, replace))
+        self.client.call(wire.ADD, wire.Add([rule], replace))
         return rule.name
 
     def fire(self, name: str, **subject: Any) -> wire.Told:
@@ -317,6 +317,23 @@ def test_rules_that_would_fire_each_other_are_refused(at: At) -> None:
     at.add({"drift": z}, {"note": "harmless"}, name="c")
 
 
+def test_rules_of_one_file_are_kept_together_or_not_at_all(at: At) -> None:
+    there, back = (wire.Rule(at.name(name), {"drift": at.name(name)}, [{"post": at.name(to)}]) for name, to in ("ab", "ba"))
+    with pytest.raises(Invalid, match="would fire itself for ever"):
+        at.client.call(wire.ADD, wire.Add([there, back]))
+    assert not [each for each in at.client.call(wire.LIST, wire.List()).rules if each.rule.name in (there.name, back.name)]
+    quiet = wire.Rule(back.name, back.when, [{"note": "x"}])
+    at.client.call(wire.ADD, wire.Add([there, quiet]))
+    with pytest.raises(AlreadyExists):
+        at.client.call(wire.ADD, wire.Add([wire.Rule(at.name("new"), {"manual": True}, [{"note": "x"}]), quiet]))
+    assert at.name("new") not in [each.rule.name for each in at.client.call(wire.LIST, wire.List()).rules]
+    turned = [
+        wire.Rule(there.name, there.when, [{"note": "x"}]),
+        back,
+    ]  # Each of them alone would close a circle with what is there.
+    assert len(at.client.call(wire.ADD, wire.Add(turned, replace=True)).rules) == 2
+
+
 def test_a_cycle_that_nobody_could_see_is_stopped_with_a_record(at: At) -> None:
     """What an event is called is only known when it happens."""
     x, y = at.name("x"), at.name("y")
@@ -383,7 +400,7 @@ def test_events_say_what_led_to_them_and_no_rule_fires_because_it_fired(at: At) 
 def test_each_mistake_is_a_sentence(at: At, rule: dict[str, Any], said: str) -> None:
     given: dict[str, Any] = {"name": at.name("r"), "when": {"manual": True}, "then": [{"note": "x"}], **rule}
     with pytest.raises(Invalid) as caught:
-        at.client.call(wire.ADD, wire.Add(wire.Rule(**given)))
+        at.client.call(wire.ADD, wire.Add([wire.Rule(**given)]))
     assert said in caught.value.message
     assert caught.value.message.startswith("Rule '")
     assert not [each for each in at.client.call(wire.LIST, wire.List()).rules if each.rule.name == given["name"]]

@@ -117,7 +117,7 @@ class World:
         self.keys: Counter[str] = Counter()
 
     def add(self, rule: wire.Rule) -> None:
-        self.stores[0].write(lambda conn: work.add(conn, wire.Add(rule), "ada", self.time)).result()
+        self.stores[0].write(lambda conn: work.add(conn, wire.Add([rule]), "ada", self.time)).result()
 
     def go_on(self) -> None:
         """Some hours, and now and then a jump, or a server that ends and begins again."""

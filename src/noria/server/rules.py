@@ -31,10 +31,12 @@ def report(conn: Connection, request: wire.Report, time: int) -> wire.Claimed:
     return wire.Claimed(steps.report(conn, request, time), 0)
 
 
-def add(conn: Connection, request: wire.Add, user: str, time: int) -> wire.Got:
+def add(conn: Connection, request: wire.Add, user: str, time: int) -> wire.Listed:
     settle(conn, time)
-    fresh = meaning.check(request.rule, rules.every(conn), time)
-    return shown(rules.add(conn, fresh, user, replace=request.replace))
+    named = {each.name for each in request.rules}
+    beside = [*(each for each in rules.every(conn) if each.name not in named), *request.rules]
+    checked = [meaning.check(each, beside, time) for each in request.rules]
+    return listed(wire.Listed([rules.add(conn, fresh, user, replace=request.replace).rule for fresh in checked]))
 
 
 def pause(conn: Connection, request: wire.Pause, time: int) -> wire.Got:

@@ -111,9 +111,9 @@ class Kept(Struct, frozen=True):
 
 
 class Add(Struct, frozen=True):
-    """replace: a rule of that name may be there, and keeps its history."""
+    """All of them, or none. replace: a rule of that name may be there, and keeps its history."""
 
-    rule: Rule
+    rules: list[Rule]
     replace: bool = False
 
 
@@ -304,7 +304,7 @@ def pace(text: str) -> tuple[int, int]:
     return int(count), span(per if per[:1].isdigit() else f"1{per}", "rate")
 
 
-ADD = Endpoint("POST", f"{OWN}/rules", Add, Got)
+ADD = Endpoint("POST", f"{OWN}/rules", Add, Listed)
 LIST = Endpoint("GET", f"{OWN}/rules", List, Listed)
 GET = Endpoint("GET", f"{OWN}/rules/get", Key, Got)
 REMOVE = Endpoint("POST", f"{OWN}/rules/remove", Key, Empty)

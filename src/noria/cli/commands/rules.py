@@ -56,17 +56,14 @@ def command() -> None:
 def add(file: Path, replace: bool, as_json: bool) -> None:
     """Keep the rules of a TOML file: one at its top, or several under [[rule]].
 
-    All are looked at before the first is kept. What happened before now is none of their business.
+    If one has a mistake in it, none is kept. What happened before now is none of their business.
     """
     from noria.automation.written import read
     from noria.cli import show
     from noria.cli.local import connect
     from noria.wire import rules as wire
 
-    rules, server = read(file), connect()
-    for rule in rules:  # Nothing of a file is kept that has a mistake in it.
-        server.call(wire.TEST, wire.Test(rule, since=1, until=1))
-    kept = [server.call(wire.ADD, wire.Add(rule, replace)).rule for rule in rules]
+    kept = connect().call(wire.ADD, wire.Add(read(file), replace)).rules
     if as_json:
         show.as_json({"rules": kept})
         return
