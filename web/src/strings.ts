@@ -2,7 +2,7 @@
 
 export const strings = {
   product: "Noria",
-  tabs: { runs: "Runs", jobs: "Jobs", models: "Models", lineage: "Lineage" },
+  tabs: { runs: "Runs", jobs: "Jobs", models: "Models", rules: "Rules", lineage: "Lineage" },
   pages: "Pages",
   loading: "Loading…",
 
@@ -133,6 +133,37 @@ export const strings = {
   },
   noData: "No data sets yet. Name one with noria.log_dataset, or with mlflow.log_input.",
   dataOf: { name: "Data set", digest: "Digest", runs: "Runs", first: "First read", last: "Last read" },
+
+  noRules: "No rules yet. A few lines of TOML make one: noria rules add.",
+  noFirings: "Nothing has happened yet that a rule waits for.",
+  firings: "Firings",
+  firing: (id: string) => `Firing ${id}`,
+  rule: {
+    name: "Rule",
+    state: "State",
+    when: "Waits for",
+    does: "Does",
+    next: "Next",
+    fired: "Firings",
+    last: "Last",
+    event: "What happened",
+    created: "When",
+    duration: "Took",
+    note: "What came of it",
+    step: "Step",
+    tries: "Try",
+  },
+  ruleState: { active: "Active", paused: "Paused" },
+  firingState: {
+    waiting: "Waiting",
+    running: "Running",
+    done: "Done",
+    failed: "Failed",
+    stopped: "Stopped",
+    skipped: "Skipped",
+    again: "Tried again",
+  },
+  otherwise: (step: number) => `otherwise ${step}`,
 
   noJobs: "No jobs yet. Submit one with noria submit.",
   job: {

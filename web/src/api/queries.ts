@@ -6,12 +6,15 @@ import { get, post, Unreachable } from "./http.ts";
 import type {
   DataSet,
   Experiment,
+  Firing,
+  FiringLine,
   Job,
   LineageGraph,
   LoggedModel,
   ModelVersion,
   Points,
   RegisteredModel,
+  Rule,
   Run,
   Summary,
 } from "./types.ts";
@@ -202,6 +205,33 @@ export function useJobs() {
   return useQuery({
     queryKey: ["jobs"],
     queryFn: async ({ signal }) => (await get<{ jobs: Job[] }>(`${OWN}/jobs`, {}, signal)).jobs,
+    refetchInterval: BUSY,
+  });
+}
+
+export function useRules() {
+  return useQuery({
+    queryKey: ["rules"],
+    queryFn: async ({ signal }) => (await get<{ rules: Rule[] }>(`${OWN}/rules`, {}, signal)).rules,
+    refetchInterval: BUSY,
+  });
+}
+
+/** The newest firings of one rule, or of all. */
+export function useFirings(name: string) {
+  return useQuery({
+    queryKey: ["firings", name],
+    queryFn: async ({ signal }) =>
+      (await get<{ firings: Firing[] }>(`${OWN}/rules/firings`, name ? { name } : {}, signal)).firings,
+    refetchInterval: BUSY,
+  });
+}
+
+/** What happened at the steps of a firing, in its order. */
+export function useFiringLines(id: string) {
+  return useQuery({
+    queryKey: ["firing", id],
+    queryFn: async ({ signal }) => (await get<{ lines: FiringLine[] }>(`${OWN}/rules/firing`, { id }, signal)).lines,
     refetchInterval: BUSY,
   });
 }

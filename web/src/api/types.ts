@@ -159,6 +159,37 @@ export interface DataSet {
   last: number;
 }
 
+export type FiringState = "waiting" | "running" | "done" | "failed" | "stopped" | "skipped";
+
+export interface Firing {
+  id: string;
+  rule: string;
+  event: { kind: string; subject: Record<string, unknown> };
+  state: FiringState;
+  created: number;
+  started: number;
+  ended: number;
+  note: string;
+}
+
+/** A step of a firing, tried once. Fields that say nothing are left out. */
+export interface FiringLine {
+  time: number;
+  state: FiringState | "again";
+  phase?: "then" | "otherwise";
+  step?: number;
+  tries?: number;
+  note?: string;
+}
+
+export interface Rule {
+  rule: { name: string; when: Record<string, unknown>; then: Record<string, unknown>[] };
+  state: "active" | "paused";
+  upcoming: number[];
+  counts: Record<string, number>;
+  last: Firing | null;
+}
+
 export interface Job {
   id: string;
   run_id: string;

@@ -4,6 +4,7 @@ import { strings } from "../strings.ts";
 import { Jobs } from "./Jobs.tsx";
 import { Lineage } from "./Lineage.tsx";
 import { Models } from "./Models.tsx";
+import { Rules } from "./Rules.tsx";
 import { Runs } from "./Runs.tsx";
 
 interface Tab {
@@ -18,5 +19,6 @@ export const TABS: readonly [Tab, ...Tab[]] = [
   { name: "runs", title: strings.tabs.runs, Page: Runs },
   { name: "jobs", title: strings.tabs.jobs, Page: Jobs },
   { name: "models", title: strings.tabs.models, Page: Models },
+  { name: "rules", title: strings.tabs.rules, Page: Rules },
   { name: "lineage", title: strings.tabs.lineage, Page: Lineage },
 ];
