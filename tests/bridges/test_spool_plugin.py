@@ -244,4 +244,4 @@ def test_a_job_without_a_network_logs_to_its_own_run(own_server: Running, tmp_pa
     assert sorted(each.info.status for each in found) == ["FAILED", "FINISHED"] and run.info.run_id in [
         r.info.run_id for r in found
     ]
-    assert list(own_server.client.tree(run.info.artifact_uri)) == ["a.txt"]
+    assert sorted(own_server.client.tree(run.info.artifact_uri)) == ["a.txt", "noria/capsule.json"]

@@ -141,7 +141,7 @@ def test_a_logged_model_is_registered_as_such(ask: Any, make: Any) -> None:
     [
         (("runs", "lst"), 2, "There is no command 'lst'. Did you mean 'noria runs list'?"),
         (("rums",), 2, "Did you mean 'noria runs'?"),
-        (("run", "."), 2, "Write: noria submit -- python train.py"),
+        (("batch", "."), 2, "Write: noria submit -- python train.py"),
         (("experiments", "csv"), 2, "Write: noria runs export --format csv --experiment NAME"),
         (("models", "serve"), 2, "Write: noria serve models:/NAME/Production"),
         (("xyzzy",), 2, "`noria --help` lists them all."),

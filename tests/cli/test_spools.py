@@ -113,7 +113,9 @@ def test_a_server_that_is_not_there(noria: Noria, scratch: Path) -> None:
 
 
 def test_both_at_once_do_no_harm(noria: Noria, own_server: Running, scratch: Path) -> None:
-    shutil.copytree(scratch / "spool", own_server.folder / "spool")  # Its own agent ships them too, and puts them aside.
+    shutil.copytree(
+        scratch / "spool", own_server.folder / "spool", dirs_exist_ok=True
+    )  # Its own agent ships them too, and puts them aside.
     noria("sync", str(own_server.folder / "spool"), "--server", own_server.url, "--token", own_server.token, check=False)
     assert own_server.client.call(spools.FLUSH, spools.Flush(20)).done
     run = until(lambda: own_server.client.call(runs.RESOLVE, runs.Resolve("killed")).run)

@@ -230,7 +230,7 @@ def test_an_unmodified_mlflow_script_on_a_cluster(
         assert run.info.status == "FINISHED" and {each.key: each.value for each in run.data.params} == {"lr": "0.1"}
         assert server.client.call(runs.CURVE, runs.Curve(run.info.run_id, "loss")).values == [1 / (step + 1) for step in range(5)]
         assert {each.key: each.value for each in run.data.tags}["who"] == "ada"
-        until(lambda: list(server.client.tree(run.info.artifact_uri)) == ["notes/a.txt"])
+        until(lambda: sorted(server.client.tree(run.info.artifact_uri)) == ["noria/capsule.json", "notes/a.txt"])
     finally:
         server.stop()
         sandbox.end(tmp_path / "box")

@@ -21,6 +21,8 @@ from noria.wire.spools import Header, Record, Tags, frame, tagged, whole
 
 _HOLD = 16 * 2**20
 LOST = "noria.lost"
+EXPERIMENT = "NORIA_EXPERIMENT"
+"""What the job of a project is told of its experiment: number and name. MLflow's own variables change with each set_experiment."""
 
 
 class Spool:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from noria import config, process
 from noria.client.http import Server
+from noria.client.spool import EXPERIMENT
 from noria.errors import Invalid, NotFound
 from noria.jobs import clusters
 from noria.projects import built, check, code, environments, inputs, mlproject, parameters, steps
@@ -104,7 +105,8 @@ def start(connection: Server, request: Request, report: Report = lambda line: No
     if request.cache and (done := steps.finished(connection, ready.spec.experiment, ready.digest)):
         return Started(done, cached=True, command=ready.command, environment=ready.environment, built=ready.built)
     number = experiment_id(connection, ready.spec.experiment)
-    spec = replace(ready.spec, env={**ready.spec.env, "MLFLOW_EXPERIMENT_ID": number})
+    told = {"MLFLOW_EXPERIMENT_ID": number, EXPERIMENT: f"{number} {ready.spec.experiment}"}
+    spec = replace(ready.spec, env={**ready.spec.env, **told})
     if spec.agent and spec.code is not None:
         packed = Path(spec.code.file)
         connection.upload(code.ROOT, packed.name, packed)

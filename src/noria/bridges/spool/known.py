@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from noria.client.spool import now
+from noria.client.spool import EXPERIMENT, now
 from noria.types import DatasetInput, ModelOutput, RunStatus
 from noria.wire import spools as wire
 from noria.wire.logged_models import Status as ModelStatus
@@ -23,8 +23,8 @@ Point = tuple[str, float, int, int]
 
 def experiment_id(name: str) -> str:
     """An id for an experiment that only the server could number: the same on every node. Of the job's own the number was told."""
-    told = os.environ.get("MLFLOW_EXPERIMENT_ID")
-    if told and name == os.environ.get("MLFLOW_EXPERIMENT_NAME"):
+    told, _, own = os.environ.get(EXPERIMENT, "").partition(" ")
+    if told and name == own:
         return told
     if name == DEFAULT:
         return "0"
