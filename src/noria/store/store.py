@@ -196,7 +196,9 @@ class Store:
         self._wake(connection)
 
     def _wake(self, connection: Connection) -> None:
-        """Rules and webhooks are told after the commit."""
+        """Rules and webhooks are told after the commit. A connection that was lost knows of nothing, and would look for the database."""
+        if connection.invalidated:
+            return
         if connection.info.pop(events.HAPPENED, False):
             self.happened()
         if connection.info.pop(webhooks.QUEUED, False):
