@@ -93,15 +93,29 @@ def _repository(folder: Path) -> Tree | None:
     if root.code or git("check-ignore", "-q", ".").code == 0:  # What lies in a repository that ignores it is none of its files.
         return None
     top = root.out.rstrip("\n")
-    # By one call: names of what is tracked, and of what is neither tracked nor ignored. Submodules are repositories of their own.
-    listed = process.run(["git", "-C", top, "ls-files", "-z", "--cached", "--others", "--exclude-standard"])
-    files = {name for name in listed.out.split("\0") if name}
+    # By one call: what is tracked, and what is neither tracked nor ignored nor left behind by tools, marked as such.
+    listed = process.run(
+        [
+            "git",
+            "-C",
+            top,
+            "ls-files",
+            "-z",
+            "-t",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            *(f"-x{name}/" for name in _JUNK),
+        ]
+    )
+    marked = [each.split(" ", 1) for each in listed.out.split("\0") if each]
+    files = {name for _, name in marked}
     for name in [name for name in files if (Path(top) / name).is_dir() and not (Path(top) / name).is_symlink()]:
         files.discard(name)
         files.update(f"{name.rstrip('/')}/{each}" for each in _inner(Path(top) / name))
     there = sorted(name for name in files if os.path.lexists(Path(top) / name))
     commit = git("rev-parse", "HEAD")
-    dirty = bool(git("status", "--porcelain", "--untracked-files=normal").out)
+    dirty = any(mark == "?" for mark, _ in marked) or bool(git("status", "--porcelain", "--untracked-files=no").out)
     return Tree(top, there, "" if commit.code else commit.out.strip(), dirty)
 
 
