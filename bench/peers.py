@@ -87,7 +87,10 @@ def serving(argv: list[str], home: str, whole: Callable[[str], bool] = bool, **e
 
 def family(pid: int) -> list[int]:
     """A process and all that it started."""
-    children = [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+    try:
+        children = [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):  # It ended meanwhile.
+        return []
     return [pid, *(one for child in children for one in family(child))]
 
 

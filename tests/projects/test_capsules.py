@@ -208,6 +208,28 @@ def test_one_package_is_named_first(noria: Noria, project: Path, tmp_path: Path)
     assert not found["same"]
 
 
+@pytest.mark.slow
+def test_packages_as_they_were(noria: Noria, project: Path, tmp_path: Path) -> None:
+    edited(project / "train.py", "from steps import step\n", "from scale import FACTOR\nfrom steps import step\n")
+    edited(project / "train.py", "rate = 0.1\n", "rate = 0.1 * FACTOR\n")
+    own = tmp_path / "own"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(own)], check=True)
+    (site,) = own.glob("lib/*/site-packages")
+    installed(site, wheel(tmp_path, "1.0"))
+    job = json.loads(noria("submit", "--json", "--", str(own / "bin" / "python"), "train.py").stdout)
+    noria("wait", job["id"])
+    run = job["run_id"]
+    installed(site, wheel(tmp_path, "1.5"))
+    index = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "UV_NO_INDEX": "1", "UV_FIND_LINKS": str(tmp_path)}
+    assert again(noria, run, "--locked", **index)["same"]
+    found = again(noria, run, **index)
+    assert not found["same"] and found["changes"][0]["name"] == "scale"
+    (tmp_path / "scale-1.0-py3-none-any.whl").unlink()
+    shutil.rmtree(tmp_path / "home" / "environments")
+    said = noria("rerun", run, "--locked", check=False, **index)
+    assert said.returncode == 1 and "scale==1.0" in said.stderr and "Traceback" not in said.stderr
+
+
 def test_one_row_of_data_in_the_code_is_named_first(noria: Noria, project: Path) -> None:
     run = submitted(noria, "train.py")
     edited(project / "data.csv", "\n17,", "\n17,9")

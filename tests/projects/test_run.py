@@ -189,6 +189,7 @@ def test_our_own_steps_within_a_job(client: MlflowClient, noria: Noria, tmp_path
         (("-v", "v1"), "is no repository of git"),
         (("--on", "nowhere"), "There is no cluster 'nowhere'."),
         (("-e", "broken.py"), "broken.py line 1"),
+        (("train.py",), "`noria submit -- . train.py`"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_queued(words: tuple[str, ...], sentence: str, own_server: Running, noria: Noria, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip

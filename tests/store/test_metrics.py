@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from noria.store import chunks, experiments, folding, histories, metrics, runs
+from noria.store import chunks, experiments, folding, histories, metrics, run_histories, runs
 from noria.store.store import Store
 from noria.types import Metric, clamped
 from noria.wire import runs as wire
@@ -79,17 +79,19 @@ def test_readers_see_the_points_that_hold_each_once_in_order(store: Store, steps
             compact(store, run)
     for key in KEYS:
         own = sorted((p for p in held.values() if p[0] == key), key=lambda p: (p[2], p[3], math.isnan(p[1]), p[1]))
-        whole = store.read(lambda conn, key=key: runs.get_history(conn, wire.GetHistory(key, uuid)))  # type: ignore[misc]
+        whole = store.read(lambda conn, key=key: run_histories.get_history(conn, wire.GetHistory(key, uuid)))  # type: ignore[misc]
         assert [(m.timestamp, m.step, bits(m.value)) for m in whole.metrics] == [(p[2], p[3], bits(clamped(p[1]))) for p in own]
         paged, token = [], ""
         while True:
-            page = store.read(lambda conn, key=key, token=token: runs.get_history(conn, wire.GetHistory(key, uuid, "", 3, token)))  # type: ignore[misc]
+            page = store.read(
+                lambda conn, key=key, token=token: run_histories.get_history(conn, wire.GetHistory(key, uuid, "", 3, token))
+            )  # type: ignore[misc]
             paged += page.metrics
             token = page.next_page_token
             if not token:
                 break
         assert [repr(m) for m in paged] == [repr(m) for m in whole.metrics]
-        curve = store.read(lambda conn, key=key: runs.curve(conn, wire.Curve(uuid, key, start_step=0, end_step=10)))  # type: ignore[misc]
+        curve = store.read(lambda conn, key=key: run_histories.curve(conn, wire.Curve(uuid, key, start_step=0, end_step=10)))  # type: ignore[misc]
         inside = sorted((p[3], p[2]) for p in own if 0 <= p[3] <= 10)
         assert list(zip(curve.steps, curve.timestamps, strict=True)) == inside and curve.count == len(inside)
     listed = {m.key: m for m in store.read(lambda conn: runs.get(conn, wire.Get(uuid))).run.data.metrics}
@@ -130,14 +132,14 @@ def test_a_chart_shows_the_bounds_and_means_of_each_pixel(store: Store, monkeypa
     points = [("y", float(value), step, step) for step, value in enumerate(values)]
     store.write(lambda conn: metrics.append(conn, run, points)).result()
     compact(store, run)
-    chart = store.read(lambda conn: runs.curve(conn, wire.Curve(uuid, "y", pixels=50)))
+    chart = store.read(lambda conn: run_histories.curve(conn, wire.Curve(uuid, "y", pixels=50)))
     assert chart.count == 1000 and chart.steps == list(range(0, 1000, 20)) and chart.timestamps == chart.steps
     parts = values.reshape(50, 20)
     tolerance = 0 if exact else 1e-6
     assert np.allclose(np.array(chart.mins, float), np.nanmin(parts, 1), tolerance, tolerance)
     assert np.allclose(np.array(chart.maxs, float), np.nanmax(parts, 1), tolerance, tolerance)
     assert np.allclose(np.array(chart.values, float), np.nanmean(parts, 1), 1e-9 if exact else 1e-6, 1e-6)
-    part = store.read(lambda conn: runs.curve(conn, wire.Curve(uuid, "y", 50, 100, 119)))
+    part = store.read(lambda conn: run_histories.curve(conn, wire.Curve(uuid, "y", 50, 100, 119)))
     assert part.count == 20 or not exact
     assert part.steps[0] == 100 and part.steps[-1] <= 119
 
@@ -147,7 +149,7 @@ def test_a_value_of_a_batch_may_be_named_and_numbers_out_of_range_are_refused(st
     batch = runs.packed(wire.LogBatch(uuid, [Metric("a", "NaN", 1, 0), Metric("a", "-Infinity", 2, 1)]))
     assert batch is not None
     store.append(batch).result()
-    found = store.read(lambda conn: runs.get_history(conn, wire.GetHistory("a", uuid))).metrics
+    found = store.read(lambda conn: run_histories.get_history(conn, wire.GetHistory("a", uuid))).metrics
     assert [bits(metric.value) for metric in found] == [b"nan", bits(clamped(-math.inf))]
     with pytest.raises(Exception, match="64 bits"):
         runs.packed(wire.LogBatch(uuid, [Metric("a", 1.0, 2**63, 0)]))

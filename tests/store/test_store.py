@@ -17,7 +17,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from noria.errors import Invalid, NotFound, WrongVersion
-from noria.store import database, experiments, jobs, logged_models, metrics, migrations, rows, runs, schema, spools
+from noria.store import database, experiments, jobs, logged_models, metrics, migrations, rows, run_histories, runs, schema, spools
 from noria.store.store import Store
 from noria.types import JobSpec, Metric, Param, Tag
 from noria.wire import jobs as jobs_wire
@@ -106,7 +106,7 @@ def test_a_database_of_every_release_before_is_brought_up_with_all_that_it_holds
     assert {(tag.key, tag.value) for tag in found[0].data.tags} >= {("kind", "demo"), ("a", "b")}
     assert found[0].data.params[0].value == "0.1"
     # The first run's curve is whole; the second was rewound to step 4, and logged that again, twice.
-    curves = [store.read(lambda conn, run=run: runs.curve(conn, wire.Curve(run.info.run_id, "loss"))) for run in found]  # type: ignore[misc]
+    curves = [store.read(lambda conn, run=run: run_histories.curve(conn, wire.Curve(run.info.run_id, "loss"))) for run in found]  # type: ignore[misc]
     assert curves[0].values == [1 / (step + 1) for step in range(6)]
     assert curves[1].steps == [0, 1, 2, 3, 4] and curves[1].values[4] == 0.5
     assert {metric.key: metric.value for metric in found[1].data.metrics} == {"acc": "NaN", "loss": 0.5}
@@ -164,7 +164,7 @@ def test_the_same_point_twice_is_one_and_nan_too(store: Store) -> None:
     run = new_run(store)
     for _ in range(3):
         log(store, run, ("a", 1.0, 5, 0), ("a", math.nan, 6, 1), ("a", 2.0, 5, 0))
-    points = store.read(lambda conn: runs.get_history(conn, wire.GetHistory("a", run))).metrics
+    points = store.read(lambda conn: run_histories.get_history(conn, wire.GetHistory("a", run))).metrics
     assert [(point.value, point.step) for point in points] == [(1.0, 0), (2.0, 0), ("NaN", 1)]
 
 
@@ -175,7 +175,7 @@ def test_a_rewind_supersedes_what_came_before_it(store: Store) -> None:
     store.write(lambda conn: metrics.rewind(conn, key, 6)).result()
     assert store.read(lambda conn: runs.get(conn, wire.Get(run))).run.data.metrics[0].step == 5
     log(store, run, *(("loss", -float(step), 100 + step, step) for step in range(6, 8)))
-    curve = store.read(lambda conn: runs.curve(conn, wire.Curve(run, "loss")))
+    curve = store.read(lambda conn: run_histories.curve(conn, wire.Curve(run, "loss")))
     assert curve.steps == list(range(8)) and curve.values[5:] == [5.0, -6.0, -7.0]
 
 
@@ -187,7 +187,7 @@ def test_a_try_that_was_replaced_takes_nothing_from_the_one_after_it(store: Stor
 
     says(2, spools_wire.Rewind(2), *(spools_wire.Log(step, 1.0, {"loss": 2.0}) for step in range(2, 6)))
     says(1, spools_wire.Log(1, 1.0, {"loss": 1.0}), spools_wire.Rewind(3), spools_wire.Log(3, 1.0, {"loss": 1.0}))
-    curve = store.read(lambda conn: runs.curve(conn, wire.Curve("r1", "loss")))
+    curve = store.read(lambda conn: run_histories.curve(conn, wire.Curve("r1", "loss")))
     assert (curve.steps, curve.values) == ([1, 2, 3, 4, 5], [1.0, 2.0, 2.0, 2.0, 2.0])
 
 

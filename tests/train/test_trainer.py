@@ -22,9 +22,10 @@ from noria.errors import Invalid, NoriaError
 from noria.train import checkpoint
 from noria.train.data import Batch
 from noria.train.optimizers import adamw
+from noria.train.results import Progress, Result
 from noria.train.schedules import constant, one_cycle
 from noria.train.steps import Sums, classification
-from noria.train.trainer import Progress, Result, evaluate
+from noria.train.trainer import evaluate
 
 
 class Crash(Exception):

@@ -18,7 +18,8 @@ P = TypeVar("P")
 
 def struct(kind: type[S], given: Mapping[str, Any], what: str) -> S:
     """Settings as their Struct. what: whose they are, for the sentence. Raises Invalid."""
-    names = [field.encode_name for field in msgspec.structs.fields(kind)]
+    own = kind.__annotations__  # Before what it shares with others.
+    names = [field.encode_name for field in sorted(msgspec.structs.fields(kind), key=lambda field: field.name not in own)]
     for name in given:
         if name not in names:
             raise unknown(name, names, what, "setting")
@@ -38,7 +39,7 @@ def _said(error: msgspec.ValidationError) -> str:
 
 
 def unknown(name: str, names: Sequence[str], what: str, kind: str) -> Invalid:
-    close = get_close_matches(name, names, 1, 0.5)
+    close = get_close_matches(name, names, 1)
     cure = f"Did you mean '{close[0]}'?" if close else f"There are: {', '.join(names)}."
     return Invalid(f"{what} has no {kind} '{name[:60]}'.", cure)
 

@@ -32,8 +32,7 @@ _INSTEAD = {
     "search_experiments": "`noria experiments list`",
     "delete_run": "`noria runs delete RUN`",
     "delete_experiment": "`noria experiments delete NAME`",
-    "projects": "`noria submit -- python train.py`",
-    "run": "`noria submit -- python train.py`",
+    "projects": "noria.run(folder, entry_point, parameters), or `noria run FOLDER`",
     "load_model": "noria.models.load(uri)",
     "trace": "nothing: traces are not kept here",
 }

@@ -175,11 +175,11 @@ def apart(locked: Software, present: Software) -> list[str]:
 
 
 def requirements(locked: Software) -> str:
-    """The packages as pip reads them."""
+    """The packages as pip reads them, without labels of builds (torch 2.13.0+cpu): most indexes have none, and those that have put them first."""
     lines = []
     for name, package in locked.packages.items():
         if package.source.startswith("git+"):
             lines.append(f"{name} @ {package.source}")
         elif not package.source:
-            lines.append(f"{name}=={package.version}")
+            lines.append(f"{name}=={package.version.partition('+')[0]}")
     return "".join(f"{line}\n" for line in lines)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import zstandard
@@ -17,7 +18,6 @@ from noria.store.schema import metric_chunk, metric_log
 from noria.types import Number, number
 from noria.wire import runs as wire
 
-T = TypeVar("T")
 EXACT = 1 << 21
 """Up to so many points a chart is drawn of all of them; of more, the pyramid answers."""
 LEAST, MOST = -(2**63), 2**63 - 1
@@ -57,7 +57,7 @@ def _add(conn: Connection, run: int, key: str, fresh: Points) -> None:
     keep = len(known)
     while keep and (known[keep - 1].last_time >= fresh.times[0] or (keep == len(known) and known[-1].count < CHUNK // 4)):
         keep -= 1
-    whole = chunks.ordered(chunks.join([*_load(conn, known[keep:]), fresh]))
+    whole = chunks.ordered(chunks.join([_points(conn, known[keep:]), fresh]))
     _replace(conn, run, key, known[keep:], whole, known[keep].seq if keep < len(known) else known[-1].seq + 1 if known else 0)
 
 
@@ -68,7 +68,7 @@ def _cut(conn: Connection, run: int, step: int) -> None:
     for key in conn.execute(select(met.key).where(met.run == run, met.max_step >= step, of_training).distinct()).scalars().all():
         for each in _chunks(conn, run, key):
             if each.max_step >= step:
-                (points,) = _load(conn, [each])
+                points = _points(conn, [each])
                 _replace(conn, run, key, [each], points.take(points.steps < step), each.seq)
 
 
@@ -92,28 +92,45 @@ def _chunks(conn: Connection, run: int, key: str) -> Sequence[Any]:
     return conn.execute(select(*shown).where(met.run == run, met.key == key).order_by(met.seq)).all()
 
 
-def _load(conn: Connection, which: Sequence[Any], column: str = "body") -> Iterator[Any]:
-    """The points (or the cells) of chunks, one after the other."""
+def _points(conn: Connection, which: Sequence[Any]) -> Points:
+    """The points of chunks, one after the other."""
+    found, at = chunks.room(sum(each.count for each in which)), 0
+    for each, body in _kept(conn, which, "body"):
+        with _damaged(each.key):
+            chunks.decode_into(body, found.take(slice(at, at + each.count)))
+        at += each.count
+    return found.take(slice(at))  # One that is gone meanwhile, by a rewind, has no points.
+
+
+def _cells(conn: Connection, which: Sequence[Any]) -> Iterator[chunks.Cells]:
+    for each, raw in _kept(conn, which, "cells"):
+        with _damaged(each.key):
+            yield chunks.decode_cells(raw, each.count)
+
+
+def _kept(conn: Connection, which: Sequence[Any], column: str) -> Iterator[tuple[Any, bytes]]:
+    """Each chunk with what is kept of it."""
     if not which:
         return
-    met, decode = metric_chunk.c, chunks.decode if column == "body" else chunks.decode_cells
-    wanted = {each.seq: each.count for each in which}
+    met, wanted = metric_chunk.c, {each.seq: each for each in which}
     own = (met.run == which[0].run, met.key == which[0].key, met.seq.between(which[0].seq, which[-1].seq))
     for seq, raw in conn.execute(select(met.seq, met[column]).where(*own).order_by(met.seq)):
         if seq in wanted:
-            yield _decoded(decode, which[0].key, raw, wanted[seq])
+            yield wanted[seq], raw
 
 
-def _decoded(decode: Callable[[bytes, int], T], key: str, raw: bytes, count: int) -> T:
+@contextmanager
+def _damaged(key: str) -> Iterator[None]:
+    """Raises Damaged for what cannot be decoded."""
     try:
-        return decode(raw, count)
+        yield
     except (ValueError, zstandard.ZstdError) as error:
         raise Damaged(key, error) from None
 
 
 def compacted(conn: Connection, run: int, key: str) -> Points:
     """The points of a metric that are in chunks."""
-    return chunks.join([*_load(conn, _chunks(conn, run, key))])
+    return _points(conn, _chunks(conn, run, key))
 
 
 def history(conn: Connection, run: int, key: str, start: int, limit: int) -> tuple[Points, bool]:
@@ -128,13 +145,13 @@ def history(conn: Connection, run: int, key: str, start: int, limit: int) -> tup
         if skip >= each.count:
             skip -= each.count
             continue
-        (points,) = _load(conn, [each])
+        points = _points(conn, [each])
         parts.append(points.take(slice(skip, skip + wanted)))
         skip, wanted = 0, wanted - parts[-1].size
         if not wanted:
             break
     if wanted:
-        end = chunks.ordered(chunks.join([*_load(conn, known[keep:]), fresh]))
+        end = chunks.ordered(chunks.join([_points(conn, known[keep:]), fresh]))
         parts.append(end.take(slice(skip, skip + wanted)))
     found = chunks.join(parts)
     return found.take(slice(limit)), found.size > limit
@@ -143,7 +160,7 @@ def history(conn: Connection, run: int, key: str, start: int, limit: int) -> tup
 def everything(conn: Connection, run: int, key: str, low: int = LEAST, high: int = MOST) -> Points:
     """All points with steps from `low` to `high`, both included, in the order (step, timestamp)."""
     inside = [each for each in _chunks(conn, run, key) if each.max_step >= low and each.min_step <= high]
-    points = chunks.by_step(chunks.ordered(chunks.join([*_load(conn, inside), tail(conn, run, key)])))
+    points = chunks.by_step(chunks.ordered(chunks.join([_points(conn, inside), tail(conn, run, key)])))
     return points if (low, high) == (LEAST, MOST) else points.take((points.steps >= low) & (points.steps <= high))
 
 
@@ -158,7 +175,8 @@ def whole(conn: Connection, run: int, prefix: str = "", since: int = LEAST) -> d
     if prefix:
         query = query.where(func.substr(met.key, 1, len(prefix)) == prefix)
     for key, count, body in conn.execute(query):
-        parts.setdefault(key, []).append(_decoded(chunks.decode, key, body, count))
+        with _damaged(key):
+            parts.setdefault(key, []).append(chunks.decode(body, count))
     for names, bodies in kept(conn, run):
         for key, part in split(names, bodies) if any(name.startswith(prefix) for name in names) else ():
             if key.startswith(prefix):
@@ -183,7 +201,7 @@ def curve(conn: Connection, run: int, asked: wire.Curve) -> wire.Points:
 
 def _from_cells(conn: Connection, run: int, asked: wire.Curve, inside: Sequence[Any], low: int, high: int) -> wire.Points:
     fresh = tail(conn, run, asked.key)
-    parts = [*_load(conn, inside, "cells")]
+    parts = [*_cells(conn, inside)]
     if fresh.size:
         parts.append(chunks.decode_cells(chunks.cells(fresh), fresh.size))
     cells = chunks.Cells(*(np.concatenate(each) for each in zip(*parts, strict=True)))

@@ -3,7 +3,8 @@
 A page begins behind the last run of the page before: its token holds that run's place in the order, so a later page costs no
 more than the first. Three ways lead to the same page, and which one is cheap depends on counts (`run_starts.choice`):
 - only a few runs are in question, because of their experiments or of one clause: look at these alone, and sort them;
-- many are, and the order begins with a metric, param or tag: walk along its index until the page is full;
+- many are, and the order begins with a metric, param or tag: walk along its index until the page is full, past all others where a clause has
+  only some of them;
 - many are, and it does not: look at all, by start time where that is the order, or sorting them.
 """
 
@@ -33,10 +34,10 @@ from sqlalchemy import (
 )  # fmt: skip
 
 from noria.errors import Invalid
-from noria.store import bodies, database, experiments, fields, filters, page
+from noria.store import bodies, database, experiments, filters, page
 from noria.store.filters import Identifier, Node
 from noria.store.page import Mark
-from noria.store.run_starts import ALL, ATTRIBUTES, METRIC, Across, Start, alias, choice, everything, run_fields, start
+from noria.store.run_starts import ALL, ATTRIBUTES, METRIC, Across, Choice, Start, alias, choice, met, start, walked
 from noria.store.schema import BEGINNING, run
 from noria.wire import runs as wire
 
@@ -139,7 +140,7 @@ def count(conn: Connection, request: wire.Count) -> wire.Total:
     if not request.experiment_ids:
         return wire.Total(0)
     with database.in_time(conn):
-        begin = start(scope, parts, choice(conn, _name(request), scope, parts, 10_000))
+        begin = start(scope, parts, choice(conn, _name(request), scope, parts, 10_000).at)
         return wire.Total(conn.execute(select(func.count()).select_from(begin.tables).where(begin.where)).scalar_one())
 
 
@@ -171,10 +172,10 @@ def _is_number(identifier: Identifier) -> bool:
 def _page(conn: Connection, asked: _Question) -> Sequence[_Found]:
     first = asked.order[0][0]
     can_walk = first.kind != "attributes" and first.of == "last"
-    at = choice(conn, asked.name, asked.scope, asked.parts, asked.size) if can_walk or asked.parts else ALL
-    if at is None and can_walk:
-        return list(_walk(conn, asked))
-    place = (asked.after, asked.size)
+    chosen = choice(conn, asked.name, asked.scope, asked.parts, asked.size) if can_walk or asked.parts else Choice(ALL)
+    at, place = chosen.at, (asked.after, asked.size)
+    if chosen.walks and can_walk:
+        return list(_walk(conn, asked, at))
     return _found(conn, asked, (at, *place), lambda: _query(start(asked.scope, asked.parts, at), _terms(asked.order), *place))
 
 
@@ -214,35 +215,34 @@ def _terms(order: Order) -> list[_Term]:
     return [_term(number, *each) for number, each in enumerate(order, 1)]
 
 
-def _walk(conn: Connection, asked: _Question) -> Iterator[_Found]:
+def _walk(conn: Connection, asked: _Question, at: int | None) -> Iterator[_Found]:
     """First the runs with a value, then those with NaN, then those with nothing, each read only if the page has room."""
     size, after, first = asked.size, asked.after, asked.order[0][0]
-    at = after[0][0] if after else 0
-    for rank in (each for each in ((0, 1, 2) if first.kind == "metrics" else (0, 2)) if each >= at):
-        behind = None if after is None or rank != at else after[1:] if rank else after
-        found = _found(conn, asked, ("walk", rank, behind, size), partial(_step, asked, rank, behind, size))
+    begun = after[0][0] if after else 0
+    for rank in (each for each in ((0, 1, 2) if first.kind == "metrics" else (0, 2)) if each >= begun):
+        behind = None if after is None or rank != begun else after[1:] if rank else after
+        found = _found(conn, asked, ("walk", at, rank, behind, size), partial(_step, asked, at, rank, behind, size))
         yield from ((*each[:_PLACE], rank, None, *each[_PLACE:]) for each in found) if rank else found
         size -= len(found)
         if size <= 0:
             return
 
 
-def _step(asked: _Question, rank: int, behind: list[Mark] | None, size: int) -> Select[Any]:
+def _step(asked: _Question, at: int | None, rank: int, behind: list[Mark] | None, size: int) -> Select[Any]:
     (first, ascending), others = asked.order[0], _terms(asked.order[1:])
-    terms = others if rank else [_plain(alias(first.kind, 0), first, ascending), *others]
-    return _query(_ranked(asked, first, rank), terms, behind, size)
+    terms = others if rank else [_plain(walked(first.kind), first, ascending), *others]
+    return _query(_ranked(asked, at, first, rank), terms, behind, size)
 
 
-def _ranked(asked: _Question, first: Identifier, rank: int) -> Start:
+def _ranked(asked: _Question, at: int | None, first: Identifier, rank: int) -> Start:
     """The runs of one rank: in the order of the index that has their values, or without any."""
-    own = alias(first.kind, 0)
+    own = walked(first.kind)
     if rank == 2:
-        return Start(
-            run,
-            and_(everything(asked.scope, asked.parts).where, not_(exists().where(own.c.run == run.c.id, own.c.key == first.key))),
-        )
+        begin = start(asked.scope, asked.parts, at)
+        without = not_(exists().where(own.c.run == run.c.id, own.c.key == first.key))
+        return Start(begin.tables, and_(begin.where, without))
     held = own.c.value.is_(None) if rank else own.c.value.is_not(None)
-    wanted = fields.condition(asked.parts, run_fields(own.c.run))
+    wanted = met(asked.parts, at, own.c.run)
     return Start(Across(own, run, own.c.run == run.c.id), and_(own.c.key == first.key, held, asked.scope, wanted))
 
 

@@ -10,7 +10,20 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, CompoundSelect, Connection, Engine, FromClause, Select, and_, func, select, union, union_all
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    Engine,
+    FromClause,
+    Select,
+    and_,
+    func,
+    select,
+    true,
+    union,
+    union_all,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.selectable import Join
 
@@ -36,7 +49,19 @@ _NEWEST = select(func.max(run.c.id))
 ALL = -1
 _HEADS = 8
 _CHOICES, _CHOICE_SECONDS = 10_000, 60.0
-_chosen: WeakKeyDictionary[Engine, dict[tuple[str, int], tuple[int | None, float]]] = WeakKeyDictionary()
+_STEPS = 64
+"""Steps along an index, each with a look at whether a run is one of a few, that take as long as a look at all that is asked of one run."""
+
+
+class Choice(Struct, frozen=True):
+    """The part of a filter that finds the fewest runs to look at: ALL if all of the experiments are fewer, None if none are few.
+    walks: whether a walk along the index of an order costs less than to look at all of these and to sort them."""
+
+    at: int | None
+    walks: bool = False
+
+
+_chosen: WeakKeyDictionary[Engine, dict[tuple[str, int], tuple[Choice, float]]] = WeakKeyDictionary()
 """Where to begin with a question, and how long that holds; by its name and the size of its page."""
 
 
@@ -71,50 +96,64 @@ def everything(scope: ColumnElement[bool], parts: Sequence[Node]) -> Start:
     return Start(run, and_(scope, fields.condition(parts, run_fields(run.c.id))))
 
 
-def choice(conn: Connection, name: str, scope: ColumnElement[bool], parts: list[Node], size: int) -> int | None:
-    """Which part of a filter finds the fewest runs to look at: ALL if all of the experiments are fewer, None if none are few. It holds
-    for some time, since another choice would find the same."""
+def choice(conn: Connection, name: str, scope: ColumnElement[bool], parts: list[Node], size: int) -> Choice:
+    """Where to begin. It holds for some time, since another choice would find the same."""
     chosen, now = _chosen.setdefault(conn.engine, {}), monotonic()
-    at, until = chosen.get((name, size), (None, 0.0))
+    found, until = chosen.get((name, size), (Choice(None), 0.0))
     if until < now:
         if len(chosen) >= _CHOICES:
             chosen.clear()
-        at = _choose(conn, scope, parts, size)
-        chosen[name, size] = at, now + _CHOICE_SECONDS
-    return at
+        found = _choose(conn, scope, parts, size)
+        chosen[name, size] = found, now + _CHOICE_SECONDS
+    return found
 
 
 def start(scope: ColumnElement[bool], parts: list[Node], at: int | None) -> Start:
     """The beginning that was chosen; if none was, that among all."""
     if at is None or at == ALL:
         return everything(scope, parts)
-    return _from(scope, parts, parts[at], _cover(parts[at]) or [])
+    head = _head(parts[at]).subquery("head")
+    key: ColumnElement[int] = head.c[0]
+    return Start(Across(head, run, key == run.c.id), and_(scope, fields.condition(_rest(parts, at), run_fields(key))))
 
 
-def _choose(conn: Connection, scope: ColumnElement[bool], parts: list[Node], size: int) -> int | None:
+def met(parts: list[Node], at: int | None, key: ColumnElement[int]) -> ColumnElement[bool]:
+    """That a row which is walked over is of a run that matches: first whether it is one of the few, who are found once."""
+    if at is None or at == ALL:
+        return fields.condition(parts, run_fields(key))
+    # As a value of its own: PostgreSQL would begin with the few, and look at each of them.
+    few = key.in_(_head(parts[at])).is_(true())
+    return and_(few, fields.condition(_rest(parts, at), run_fields(key)))
+
+
+def _choose(conn: Connection, scope: ColumnElement[bool], parts: list[Node], size: int) -> Choice:
     """Walking until a page is full takes about size * all / few steps, if what is looked for is spread evenly; looking at the few
     takes as many steps as there are. The two are equal where few is the root of size * all.
     """
-    few = isqrt(size * (conn.execute(_NEWEST).scalar() or 0))
+    newest = conn.execute(_NEWEST).scalar() or 0
+    few = isqrt(size * newest)
     covered = [(at, cover) for at, part in enumerate(parts) if (cover := _cover(part))][:_HEADS]
     heads = [select(run.c.id).where(scope), *(union_all(*cover) if len(cover) > 1 else cover[0] for _, cover in covered)]
     counts = conn.execute(select(*(_count(head, few + 1) for head in heads))).one()
     least = min(range(len(counts)), key=counts.__getitem__)
     if counts[least] > few:
-        return None
-    return covered[least - 1][0] if least else ALL
+        return Choice(None, walks=True)
+    return Choice(covered[least - 1][0], counts[least] * _STEPS > newest) if least else Choice(ALL)
 
 
 def _count(head: Select[Any] | CompoundSelect[Any], most: int) -> ColumnElement[int]:
     return select(func.count()).select_from(head.limit(most).subquery()).scalar_subquery()
 
 
-def _from(scope: ColumnElement[bool], parts: list[Node], part: Node, cover: list[Select[Any]]) -> Start:
-    """From the runs of a cover. That of a single clause is all that it says."""
-    head = (union(*cover) if len(cover) > 1 else cover[0]).subquery("head")
-    key: ColumnElement[int] = head.c[0]
-    rest = [other for other in parts if other is not part or not isinstance(part, Comparison)]
-    return Start(Across(head, run, key == run.c.id), and_(scope, fields.condition(rest, run_fields(key))))
+def _head(part: Node) -> Select[Any] | CompoundSelect[Any]:
+    """The keys of the runs that a part's cover finds."""
+    cover = _cover(part) or []
+    return union(*cover) if len(cover) > 1 else cover[0]
+
+
+def _rest(parts: list[Node], at: int) -> list[Node]:
+    """What is still to be asked of these runs: the cover of a single clause is all that it says."""
+    return [other for number, other in enumerate(parts) if number != at or not isinstance(other, Comparison)]
 
 
 def _cover(node: Node) -> list[Select[Any]] | None:
@@ -159,6 +198,12 @@ def _held(own: FromClause, clause: Comparison) -> Iterator[ColumnElement[bool]]:
 def alias(kind: Kind, number: int) -> FromClause:
     """Number 0 is where a query starts; others are joined for an order's terms."""
     return TABLES[kind].alias(f"{kind}_{number}")
+
+
+@cache
+def walked(kind: Kind) -> FromClause:
+    """The table along whose index a query walks."""
+    return TABLES[kind].alias("walked")
 
 
 class Across(Join):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from noria.train.finders import find_micro as find_micro
     from noria.train.optimizers import adamw as adamw
     from noria.train.reading import read as read
+    from noria.train.results import Result as Result
     from noria.train.schedules import cosine as cosine
     from noria.train.schedules import one_cycle as one_cycle
     from noria.train.schedules import warmup_stable_decay as warmup_stable_decay
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from noria.train.steps import tokens as tokens
     from noria.train.stream import Stream as Stream
     from noria.train.stream import ahead as ahead
-    from noria.train.trainer import Result as Result
     from noria.train.trainer import Trainer as Trainer
     from noria.train.trainer import evaluate as evaluate
 
@@ -42,10 +42,11 @@ _HOMES = {
     "finders": ("find_lr", "find_micro"),
     "optimizers": ("adamw",),
     "reading": ("read",),
+    "results": ("Result",),
     "schedules": ("cosine", "one_cycle", "warmup_stable_decay"),
     "steps": ("classification", "regression", "tokens"),
     "stream": ("Stream", "ahead"),
-    "trainer": ("Result", "Trainer", "evaluate"),
+    "trainer": ("Trainer", "evaluate"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

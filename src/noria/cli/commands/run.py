@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from noria.projects.start import Request, Started
 
 
-@click.command()
+@click.command(context_settings={"allow_extra_args": True})
 @click.argument("uri")
 @click.option("-e", "--entry-point", "entry", default="main", show_default=True, help="Entry point, or a .py or .sh file.")
 @click.option("-P", "--param-list", "parameters", multiple=True, metavar="NAME=VALUE", help="A parameter; repeat.")
@@ -85,6 +85,9 @@ def command(
     from noria.jobs import clusters
     from noria.projects.asks import resources
 
+    if context.args:
+        raise Invalid(f"`noria run` takes one project, and {context.args[0]} is a second one.",
+                      f"A command becomes a job by `noria submit -- {' '.join([uri, *context.args])}`; parameters are given by -P NAME=VALUE.")  # fmt: skip
     given = {name: value for name, value in flags.items() if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     if scheduler == "databricks":
         _at_databricks(uri, given, flags, bool(wait), dry_run, as_json)

@@ -10,7 +10,7 @@ from starlette.responses import Response, StreamingResponse
 
 from noria.server.live import CHANGED, Event, Hub
 from noria.server.route import State, answer, read, read_query, write
-from noria.store import run_search, runs, summaries
+from noria.store import run_histories, run_search, runs, summaries
 from noria.types import Metric, number
 from noria.wire import runs as wire
 
@@ -45,7 +45,7 @@ async def get_history(request: Request, state: State) -> Response:
             query, max_results=_PAGE if query.max_results is UNSET else query.max_results, page_token=token
         )
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(state.readers, state.store.read, lambda conn: runs.get_history(conn, asked))
+        return await loop.run_in_executor(state.readers, state.store.read, lambda conn: run_histories.get_history(conn, asked))
 
     first = await page(query.page_token)
     if query.max_results is not UNSET or not first.next_page_token:
@@ -79,10 +79,10 @@ ROUTES = [
     write(wire.LOG_MODEL, runs.log_model),
     write(wire.SET_TAG, runs.set_tag, _changed),
     write(wire.DELETE_TAG, runs.delete_tag),
-    read(wire.GET_BULK, runs.get_bulk),
-    read(wire.GET_INTERVAL, runs.get_interval),
+    read(wire.GET_BULK, run_histories.get_bulk),
+    read(wire.GET_INTERVAL, run_histories.get_interval),
     read(wire.RESOLVE, runs.resolve),
-    read(wire.CURVE, runs.curve),
+    read(wire.CURVE, run_histories.curve),
     read(wire.SUMMARY, summaries.summarise),
 ]
 STREAMS = [(wire.GET_HISTORY.method, wire.GET_HISTORY.path, get_history)]

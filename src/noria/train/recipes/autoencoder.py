@@ -14,9 +14,10 @@ from noria.train.datasets import digits
 from noria.train.figures import figure, rows
 from noria.train.optimizers import adamw
 from noria.train.recipes import Goal, Trained
+from noria.train.results import Result
 from noria.train.schedules import one_cycle
 from noria.train.steps import regression
-from noria.train.trainer import Result, Trainer
+from noria.train.trainer import Trainer
 
 STATED = {"auc": Goal(least=0.98), "alike": Goal(least=0.5)}
 

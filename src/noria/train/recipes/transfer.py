@@ -13,9 +13,10 @@ from noria.train.data import Arrays
 from noria.train.datasets import Splits, shipped, textures
 from noria.train.optimizers import adamw
 from noria.train.recipes import Goal, Trained
+from noria.train.results import Log, Result
 from noria.train.schedules import one_cycle
 from noria.train.steps import classification
-from noria.train.trainer import Log, Result, Trainer, evaluate
+from noria.train.trainer import Trainer, evaluate
 from noria.train.transfer import freeze, new_head, transfer
 
 STATED = {"test_accuracy": Goal(least=0.8), "gain": Goal(least=0.2)}

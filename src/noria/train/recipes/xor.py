@@ -12,8 +12,9 @@ from noria.train.architectures import build
 from noria.train.data import Arrays
 from noria.train.optimizers import adamw
 from noria.train.recipes import Goal, Trained
+from noria.train.results import Result
 from noria.train.schedules import cosine
-from noria.train.trainer import Result, Trainer
+from noria.train.trainer import Trainer
 
 STATED = {"solved": Goal(least=10), "single_layer_accuracy": Goal(most=0.75)}
 TABLE = Arrays(torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), torch.tensor([0, 1, 1, 0]))
