@@ -206,10 +206,12 @@ def test_every_way_finds_what_plain_python_finds(
     text = " AND ".join(f"({written(part)})" for part in parts)
     entries = [f"{_name(left)} {'ASC' if ascending else 'DESC'}" for left, ascending in order]
     wanted = ordered([run for run in every if matches(run, AllOf(parts))], order)
-    for few in (None, -1, 10**6):  # By the counts; never from a clause, always from one.
+    # By the counts; never from a clause, always from one, always past those that are not of one.
+    for few, steps in ((None, None), (-1, 0), (10**6, 0), (10**6, 10**9)):
         with monkeypatch.context() as patch:
             if few is not None:
                 patch.setattr(run_starts, "isqrt", lambda _, few=few: few)
+                patch.setattr(run_starts, "_STEPS", steps)
                 patch.setattr(run_starts, "_CHOICE_SECONDS", -1.0)
             assert paged(store, text, entries, size) == wanted
             total = store.read(lambda conn: run_search.count(conn, wire.Count(["0"], text)))
