@@ -124,7 +124,8 @@ def growth(pids: list[int]) -> Iterator[Callable[[], float]]:
     """The block is given what tells by how many MiB the processes' resident memory has grown at most, each at its peak."""
     before = {pid: _status(pid, "VmRSS") for pid in pids}
     for pid in filter(before.get, pids):
-        Path(f"/proc/{pid}/clear_refs").write_text("5")  # Linux: the peak begins anew (proc(5)).
+        with suppress(FileNotFoundError, ProcessLookupError):  # It ended meanwhile.
+            Path(f"/proc/{pid}/clear_refs").write_text("5")  # Linux: the peak begins anew (proc(5)).
     yield lambda: sum(max(0, _status(pid, "VmHWM") - rss) for pid, rss in before.items()) / 1024
 
 

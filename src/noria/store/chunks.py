@@ -114,7 +114,8 @@ def decode_into(body: bytes, into: Points) -> None:
     else:
         first, second = np.frombuffer(raw, np.int64, 2, 16 * count)
         with np.errstate(over="ignore"):  # Steps may lie on both sides of what 64 bits hold; the sums come out right.
-            into.steps[:] = first + (second - first) * np.arange(count)
+            np.multiply(np.arange(count), second - first, out=into.steps)
+            np.add(into.steps, first, out=into.steps)
 
 
 def _pack(*parts: bytes) -> bytes:
@@ -158,14 +159,16 @@ def decode_cells(body: bytes, count: int) -> Cells:
 def _unshuffle(raw: bytes, part: int, into: NDArray[Any]) -> NDArray[Any]:
     """One of several columns that `_shuffle` wrote one after the other."""
     size = into.size
-    rows = np.frombuffer(raw, np.uint8, 8 * size, 8 * size * part).reshape(8, size)
-    column = into.view(np.uint8).reshape(size, 8)
-    for byte, row in enumerate(rows):  # Twice as fast as a copy of the transposed view.
-        if size > 1 and not row[1:].any():  # As most are of whole numbers, which are kept as differences.
-            column[:, byte] = 0
-            column[0, byte] = row[0]
-        else:
-            column[:, byte] = row
+    start = 8 * size * part
+    rows, column = np.frombuffer(raw, np.uint8, 8 * size, start).reshape(8, size), into.view(np.uint8).reshape(size, 8)
+    zeros = bytes(size - 1)  # Of most bytes of whole numbers only the first is another, for they are kept as differences.
+    sparse = [byte for byte in range(8) if raw[start + byte * size + 1 : start + (byte + 1) * size] == zeros]
+    if sparse:
+        into.view(np.int64)[:] = 0
+        column[0, sparse] = rows[sparse, 0]
+    for byte in range(8):  # Twice as fast as a copy of the transposed view.
+        if byte not in sparse:
+            column[:, byte] = rows[byte]
     return into
 
 
