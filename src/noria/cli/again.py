@@ -146,9 +146,12 @@ def locked(made: JobSpec, found: Capsule) -> JobSpec:
     soft = found.software
     if not soft.packages:
         raise Invalid(f"Which packages run {found.run_id[:8]} had is not known.", "Leave out --locked.")
-    folder = config.load().folder / "locks" / hashlib.sha256(capsule_again.requirements(soft).encode()).hexdigest()[:16]
+    wanted, folders = capsule_again.requirements(soft)
+    if others := [name for name in folders if name != "noria"]:  # Jobs bring Noria with them.
+        click.echo(f"noria: installed from folders then, and not in the environment: {', '.join(others)}", err=True)
+    folder = config.load().folder / "locks" / hashlib.sha256(wanted.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (folder / "requirements.txt").write_text(capsule_again.requirements(soft))
+    (folder / "requirements.txt").write_text(wanted)
     (folder / "python_env.yaml").write_text(f'python: "{soft.version}"\ndependencies:\n  - -r requirements.txt\n')
     need = built.needed(folder, "python_env.yaml")
     assert need is not None  # The file is there.

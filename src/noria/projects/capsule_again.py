@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import unquote
 
 from msgspec import structs
 
@@ -174,12 +175,26 @@ def apart(locked: Software, present: Software) -> list[str]:
     return [*([f"Python {locked.version} -> {present.version}"] if locked.version != present.version else []), *found]
 
 
-def requirements(locked: Software) -> str:
-    """The packages as pip reads them, without labels of builds (torch 2.13.0+cpu): most indexes have none, and those that have put them first."""
-    lines = []
+def requirements(locked: Software) -> tuple[str, list[str]]:
+    """The packages as pip reads them, without labels of builds (torch 2.13.0+cpu): most indexes have none, and those that have put them first.
+    And those that were installed from a folder, which nobody can install again as it was."""
+    lines, folders = [], []
     for name, package in locked.packages.items():
-        if package.source.startswith("git+"):
-            lines.append(f"{name} @ {package.source}")
-        elif not package.source:
+        commit = package.source.removeprefix("editable ")
+        if commit.startswith("git+") or _is_archive(package.source):
+            lines.append(f"{name} @ {commit}")
+        elif _is_folder(package.source):
+            folders.append(name)
+        else:
             lines.append(f"{name}=={package.version.partition('+')[0]}")
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{line}\n" for line in lines), folders
+
+
+def _is_archive(source: str) -> bool:
+    """Whether it is a file that is still there, as far as can be told from here."""
+    file = source.removeprefix("file://")
+    return not _is_folder(source) and bool(source) and (file == source or os.path.exists(unquote(file)))
+
+
+def _is_folder(source: str) -> bool:
+    return source.startswith(("editable ", "file://")) and not source.endswith((".whl", ".zip", ".gz", ".bz2", ".xz", ".tar"))
