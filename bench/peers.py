@@ -104,18 +104,13 @@ def signal_all(pids: list[int], number: int) -> None:
 
 def memory(pids: list[int], field: str) -> float:
     """MiB; `field` is Pss, which shares out what several processes map, or Rss."""
-    texts = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids]
+    texts = [_told(pid, "smaps_rollup") for pid in pids]
     return sum(int(line.split()[1]) for text in texts for line in text.splitlines() if line.startswith(f"{field}:")) / 1024
 
 
 def cpu(pids: list[int]) -> float:
     """Seconds of CPU used so far, by children that have ended too: fields 14 to 17 of /proc/PID/stat."""
-    fields = []
-    for pid in pids:
-        try:
-            fields.append(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split())
-        except FileNotFoundError:  # It has ended since it was listed.
-            pass
+    fields = [_told(pid, "stat").rpartition(")")[2].split() for pid in pids]
     return sum(int(ticks) for field in fields for ticks in field[11:15]) / os.sysconf("SC_CLK_TCK")
 
 
@@ -131,11 +126,16 @@ def growth(pids: list[int]) -> Iterator[Callable[[], float]]:
 
 def _status(pid: int, field: str) -> int:
     """KiB; 0 of a process that has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except FileNotFoundError:
-        return 0
+    lines = _told(pid, "status").splitlines()
     return next((int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), 0)
+
+
+def _told(pid: int, file: str) -> str:
+    """What /proc says of a process; "" of one that has ended since it was listed."""
+    try:
+        return Path(f"/proc/{pid}/{file}").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 # The servers.
