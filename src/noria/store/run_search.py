@@ -37,7 +37,7 @@ from noria.errors import Invalid
 from noria.store import bodies, database, experiments, filters, page
 from noria.store.filters import Identifier, Node
 from noria.store.page import Mark
-from noria.store.run_starts import ALL, ATTRIBUTES, METRIC, Across, Choice, Start, alias, choice, met, start, walked
+from noria.store.run_starts import ALL, ATTRIBUTES, METRIC, Across, Choice, Start, alias, choice, met, start, unfilled, walked
 from noria.store.schema import BEGINNING, run
 from noria.wire import runs as wire
 
@@ -175,7 +175,10 @@ def _page(conn: Connection, asked: _Question) -> Sequence[_Found]:
     chosen = choice(conn, asked.name, asked.scope, asked.parts, asked.size) if can_walk or asked.parts else Choice(ALL)
     at, place = chosen.at, (asked.after, asked.size)
     if chosen.walks and can_walk:
-        return list(_walk(conn, asked, at))
+        found = list(_walk(conn, asked, at))
+        if at is not None and len(found) < asked.size:
+            unfilled(conn, asked.name, asked.size)
+        return found
     return _found(conn, asked, (at, *place), lambda: _query(start(asked.scope, asked.parts, at), _terms(asked.order), *place))
 
 

@@ -108,6 +108,14 @@ def choice(conn: Connection, name: str, scope: ColumnElement[bool], parts: list[
     return found
 
 
+def unfilled(conn: Connection, name: str, size: int) -> None:
+    """A walk among the few ended before its page was full, so it has looked at each of them: from now on they are sorted."""
+    chosen = _chosen.setdefault(conn.engine, {})
+    if (name, size) in chosen:
+        found, until = chosen[name, size]
+        chosen[name, size] = Choice(found.at), until
+
+
 def start(scope: ColumnElement[bool], parts: list[Node], at: int | None) -> Start:
     """The beginning that was chosen; if none was, that among all."""
     if at is None or at == ALL:
@@ -138,7 +146,8 @@ def _choose(conn: Connection, scope: ColumnElement[bool], parts: list[Node], siz
     least = min(range(len(counts)), key=counts.__getitem__)
     if counts[least] > few:
         return Choice(None, walks=True)
-    return Choice(covered[least - 1][0], counts[least] * _STEPS > newest) if least else Choice(ALL)
+    walks = counts[least] >= size and counts[least] * _STEPS > newest
+    return Choice(covered[least - 1][0], walks) if least else Choice(ALL)
 
 
 def _count(head: Select[Any] | CompoundSelect[Any], most: int) -> ColumnElement[int]:
