@@ -22,7 +22,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from noria import config, models
+from noria import atomic, config, models
 from noria.automation import held_out, measure
 from noria.automation.measure import EXAMPLES, FAILED, FOLDER, RECORD, Evaluation, Request
 from noria.automation.measures import Examples, Task
@@ -35,6 +35,7 @@ from noria.wire import jobs, registry, runs
 
 EXPERIMENT = "Evaluations"
 EVALUATED = "evaluated"
+REQUEST = "request.json"
 _TICK = 0.1
 _LATE = 30.0
 _FILES = 2000
@@ -145,8 +146,8 @@ def submit(server: Server, version: ModelVersion, folder: Path, path: Path, how:
     """The job that evaluates the model in folder/model. key: see wire.jobs.Submit."""
     of = f"{version.name}/{version.version}"
     request = Request(of, str(folder / "model"), str(path), how.task, how.seed, how.allow_pickle)
-    (folder / "request.json").write_bytes(msgspec.json.encode(request))
-    spec = how.spec([sys.executable, "-m", measure.__name__, str(folder / "request.json")])
+    atomic.write(folder / REQUEST, msgspec.json.encode(request))  # With the same key, its job may be reading there.
+    spec = how.spec([sys.executable, "-m", measure.__name__, str(folder / REQUEST)])
     name = re.sub(r"[^\w.-]+", "-", f"evaluate-{of}")[:60]
     return server.call(jobs.SUBMIT, jobs.Submit(replace(spec, name=name, experiment=EXPERIMENT), whoami(), key=key)).job
 

@@ -21,8 +21,6 @@ from noria.models.fetch import copy
 from noria.types import ENDED, ModelVersion
 from noria.wire import jobs, registry
 
-_REQUEST = "request.json"
-
 
 class Begun(Struct, frozen=True):
     """An evaluation that is under way: of which version, on which file, in which job, and the folder that its node sees."""
@@ -46,7 +44,7 @@ def _begin(server: Server, version: ModelVersion, path: Path, how: How, key: str
     digest = held_out.load(path).digest  # Read here, so that a bad file costs no job.
     own = hashlib.sha256("\n".join([key, version.name, version.version, digest]).encode()).hexdigest()[:32]
     folder = evaluations.home(how) / own
-    if not (folder / _REQUEST).exists():  # Otherwise a job may read there already.
+    if not (folder / evaluations.REQUEST).exists():  # Otherwise a job may read there already.
         _fill(server, version, folder)
         if evaluations.stands(server, version, digest, models.digest(folder / "model")):
             shutil.rmtree(folder, ignore_errors=True)

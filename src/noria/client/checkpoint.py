@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from noria import config
+from noria import atomic, config
 from noria.client import saved
 from noria.client.fluent import active_run, job_folder, rewind
 from noria.client.interval import FIRST, MTBF, pause
@@ -291,9 +291,9 @@ def _chosen(where: Path) -> Path | None:
         return saved.latest(where)
     note = job / "checkpoints" / f".chosen-{_attempt()}{_beginning()}"
     if rank() == 0:
-        saved.write_beside(note, _LOOKS)
+        atomic.write(note, _LOOKS.encode())
         path = saved.latest(where)
-        saved.write_beside(note, path.name if path else "")
+        atomic.write(note, (path.name if path else "").encode())
         return path
     until = time.monotonic() + _CHOICE
     while not note.exists():

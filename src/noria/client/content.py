@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from noria import atomic
 from noria.errors import Invalid, NotFound
 
 Tell = Callable[[int, int], None]
@@ -151,9 +152,7 @@ def _write(kept: Path | None, hashes: Mapping[bytes, tuple[tuple[int, ...], byte
         return
     with suppress(OSError):  # A cache that cannot be written costs time, and nothing else.
         kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        beside = kept.with_suffix(f".{os.getpid()}")
-        beside.write_bytes(msgspec.msgpack.encode(hashes))
-        os.replace(beside, kept)
+        atomic.write(kept, msgspec.msgpack.encode(hashes))
 
 
 def _blocks(data: Any) -> Iterator[bytes]:

@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from noria import atomic
 from noria.errors import NotFound
 
 _NAME = re.compile(r"step-(\d{8,})\.([0-9a-f]{32})\.(\w+)")
@@ -110,9 +111,8 @@ def valued(folder: Path) -> dict[str, float]:
 def value(folder: Path, path: Path, worth: float) -> None:
     """Say what one is worth; what is gone is forgotten."""
     names = {each.name for _, each in found(folder)}
-    write_beside(
-        folder / "values.json", json.dumps({**{k: v for k, v in valued(folder).items() if k in names}, path.name: worth})
-    )
+    values = {**{k: v for k, v in valued(folder).items() if k in names}, path.name: worth}
+    atomic.write(folder / "values.json", json.dumps(values).encode())
 
 
 def latest(folder: Path) -> Path | None:
@@ -134,17 +134,10 @@ def at(folder: Path, step: int) -> Path:
     raise NotFound(f"There is no whole checkpoint of step {step} in {folder}.", "Remove the folder to train from the start.")
 
 
-def write_beside(path: Path, text: str) -> None:
-    """A small file, whole or as it was."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text)
-    os.replace(beside, path)
-
-
 def mark(folder: Path, values: Mapping[str, object]) -> None:
     """`last.json`: what whoever watches the job wants to know of the newest checkpoint."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_beside(folder / "last.json", json.dumps(values))
+    atomic.write(folder / "last.json", json.dumps(values).encode())
 
 
 def _sync(path: Path) -> None:

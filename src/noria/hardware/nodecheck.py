@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from noria import process
+from noria import atomic, process
 from noria.errors import BadNode
 from noria.hardware import exercise
 from noria.process import Answer
@@ -106,9 +106,7 @@ def check(place: Place, gpus: int, python: str, env: Mapping[str, str]) -> list[
 def gathered(place: Place, own: Measured, until: float) -> list[Measured]:
     """What all nodes found, in the order of ranks, once each has said it or that moment has come."""
     path = place.folder / f"check-{place.rank}.json"
-    beside = path.with_suffix(".new")
-    beside.write_bytes(msgspec.json.encode(own))
-    os.replace(beside, path)
+    atomic.write(path, msgspec.json.encode(own))
     found = {place.rank: own}
     while len(found) < place.world and time.monotonic() < until:
         for path in place.folder.glob("check-*.json"):

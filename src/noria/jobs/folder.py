@@ -27,6 +27,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
+from noria import atomic
 from noria.jobs.recover import Verdict
 from noria.types import Cause, Job, Try
 
@@ -153,18 +154,7 @@ class Folder:
         self._write(name, text.encode(), mode, sync=False)
 
     def _write(self, name: str, body: bytes, mode: int = 0o600, *, sync: bool = True) -> None:
-        target = self.path / name
-        beside = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
-            with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
-                file.write(body)
-                if sync:
-                    file.flush()
-                    os.fsync(file.fileno())
-            os.replace(beside, target)
-        except OSError:
-            beside.unlink(missing_ok=True)
-            raise
+        atomic.write(self.path / name, body, mode=mode, sync=sync)
 
     def reserve(self, size: int) -> None:
         """Take the room that the last word needs, which must find some on a full disk too."""

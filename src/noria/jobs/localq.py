@@ -29,7 +29,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from noria import config, process
+from noria import atomic, config, process
 from noria.jobs import dialect
 from noria.jobs.dialect import Node, Other, Seen, Wait
 from noria.jobs.folder import Exit, Folder
@@ -261,9 +261,7 @@ class Queue:
 
     @staticmethod
     def _put(path: Path, entry: Entry) -> None:
-        beside = path.parent / f".{path.name}"
-        beside.write_bytes(msgspec.json.encode(entry))
-        os.replace(beside, path)
+        atomic.write(path, msgspec.json.encode(entry))
 
     @classmethod
     def _entries(cls, folder: Path, ids: Sequence[str] | None = None) -> list[tuple[Path, Entry]]:

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from uuid import uuid4
 
+from noria import atomic
+
 _TICK = 0.1
 
 
@@ -24,9 +26,7 @@ def orders(folder: Path) -> Path:
 def order(folder: Path, attempt: str, host: str, command: str) -> int:
     """Have a command run on a node of the job by its launcher, in a shell; its exit code."""
     name = f"{attempt}-{uuid4().hex}"
-    beside = orders(folder) / f".{name}"
-    beside.write_text(json.dumps({"host": host, "command": command}))
-    os.replace(beside, orders(folder) / f"{name}.json")
+    atomic.write(orders(folder) / f"{name}.json", json.dumps({"host": host, "command": command}).encode())
     answer = orders(folder) / f"{name}.exit"
     while not answer.exists():
         time.sleep(_TICK)

@@ -21,7 +21,7 @@ from typing import Literal, Protocol, cast
 import msgspec
 from msgspec import Struct
 
-from noria import process
+from noria import atomic, process
 
 FOLDER, KEY = "NORIA_SANDBOX", "NORIA_SANDBOX_JOB"
 """Variables: where the box is, and which job a process belongs to, however far it has gone from its parents."""
@@ -204,9 +204,7 @@ class Box:
             return content
 
     def _save(self, content: Content) -> None:
-        beside = self.folder / f".box.{os.getpid()}"
-        beside.write_bytes(msgspec.json.encode(content))
-        os.replace(beside, self.folder / "box.json")
+        atomic.write(self.folder / "box.json", msgspec.json.encode(content))
 
     def _advance(self, content: Content) -> None:
         for job in content.jobs:

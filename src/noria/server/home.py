@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from noria import door
+from noria import atomic, door
 from noria.errors import Conflict, Unavailable
 from noria.process import alive, born
 
@@ -80,9 +80,7 @@ def lock(home: Path) -> int:
 
 def record(home: Path, url: str, auth: bool) -> None:
     me = Holder(os.getpid(), born(os.getpid()), socket.gethostname(), url, auth)
-    beside = home / ".server.json"
-    beside.write_bytes(msgspec.json.encode(me))
-    os.replace(beside, home / "server.json")
+    atomic.write(home / "server.json", msgspec.json.encode(me))
 
 
 def bind(host: str, port: int, home: Path) -> socket.socket:

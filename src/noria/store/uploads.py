@@ -25,6 +25,7 @@ from uuid import uuid4
 import msgspec
 from msgspec import Struct
 
+from noria import atomic
 from noria.errors import Conflict, Invalid, NoriaError, NotFound, Unavailable
 
 if TYPE_CHECKING:
@@ -280,12 +281,7 @@ def _join(folder: Path, parts: int) -> None:
 def _write(path: Path, content: bytes) -> None:
     """A small file that is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{uuid4().hex}")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    atomic.write(path, content, sync=True)
     _sync(path.parent)
     _sync(path.parent.parent)
 

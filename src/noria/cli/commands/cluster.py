@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from noria import atomic
 from noria.cli.group import Group
 from noria.cli.show import json_option
 
@@ -226,14 +227,10 @@ def probe(on: str | None, queue: str | None, gpus: str | None, limit: str, as_js
 
 
 def _keep(path: Path, profile: Profile) -> None:
-    import os
-
     import msgspec
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_bytes(msgspec.json.format(msgspec.json.encode(profile), indent=2))
-    os.replace(beside, path)
+    atomic.write(path, msgspec.json.format(msgspec.json.encode(profile), indent=2))
 
 
 def _show(site: Site) -> None:

@@ -28,6 +28,7 @@ from tempfile import mkdtemp
 import msgspec
 
 import noria
+from noria import atomic
 from noria.version import __version__
 
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "static")
@@ -47,10 +48,8 @@ def interpreter() -> str:
         return sys.executable
     program = folder / f"python-{python()}"
     if not program.exists():
-        beside = folder / f".{program.name}.{os.getpid()}"
-        beside.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(folder))} exec {shlex.quote(sys.executable)} "$@"\n')
-        beside.chmod(0o700)
-        os.replace(beside, program)
+        script = f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(folder))} exec {shlex.quote(sys.executable)} "$@"\n'
+        atomic.write(program, script.encode(), mode=0o700)
     return str(program)
 
 
