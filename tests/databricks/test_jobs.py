@@ -16,7 +16,7 @@ from noria.errors import NoriaError
 from tests.conftest import Running, until
 from tests.databricks_fake import Databricks
 
-pytestmark = [pytest.mark.mlflow, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.mlflow, pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]
 Noria = Callable[..., subprocess.CompletedProcess[str]]
 CLUSTER = json.dumps({"spark_version": "16.4.x-cpu-ml-scala2.12", "node_type_id": "i3.xlarge", "num_workers": 0})
 PROJECT = """

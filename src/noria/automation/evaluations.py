@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -111,8 +111,9 @@ def home(how: How) -> Path:
     found = Path(spec.home or config.load().folder) / "evaluations"
     found.mkdir(parents=True, exist_ok=True, mode=0o700)
     for old in found.iterdir():
-        if time.time() - old.lstat().st_mtime > _STALE:
-            shutil.rmtree(old, ignore_errors=True)
+        with suppress(FileNotFoundError):  # Others make and remove folders there meanwhile.
+            if time.time() - old.lstat().st_mtime > _STALE:
+                shutil.rmtree(old, ignore_errors=True)
     return found
 
 
