@@ -129,7 +129,8 @@ def test_a_conda_environment_is_packed_by_conda_pack(
     (copy,) = copies(disk)
     assert said == ["in", copy, "for", f"{copy}/tool"]
     assert program.strip("\0").startswith(f"{copy}/lib\0") and program.endswith("\0end") and str(conda) not in program
-    monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
-    monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    with pytest.raises(Invalid, match="conda environments are packed by conda-pack, which is not here"):
-        packed(Environment(conda=str(conda)), tmp_path / "packs")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", "/usr/bin/python3")
+        patch.setenv("PATH", "/usr/bin:/bin")
+        with pytest.raises(Invalid, match="conda environments are packed by conda-pack, which is not here"):
+            packed(Environment(conda=str(conda)), tmp_path / "packs")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -173,3 +175,23 @@ def test_code_that_changes_while_it_is_packed_is_named_by_what_was_packed(
     packed = Path(code.freeze(repository, tmp_path / "store").file)
     assert packed.stem != before
     code.compare(packed)
+
+
+@pytest.mark.parametrize("moment", ["_size", "_digest", "_pack", "links"])
+def test_a_file_that_goes_while_code_is_looked_at_is_no_code(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    (repository / "gone").mkdir()
+    (repository / "gone/left.tmp").write_text("of an editor")
+    real = getattr(code, moment)
+
+    def late(*given: Any) -> Any:
+        shutil.rmtree(repository / "gone", ignore_errors=True)
+        return real(*given)
+
+    monkeypatch.setattr(code, moment, late)
+    frozen = code.freeze(repository, tmp_path / "store")
+    code.compare(Path(frozen.file))
+    thawed = code.thaw(frozen, tmp_path / "thawed")
+    assert (thawed / "train.py").exists() and ((thawed / "gone").exists() == (moment == "links"))
+    assert [path.suffix for path in (tmp_path / "store").iterdir()] == [".tar"]

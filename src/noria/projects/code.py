@@ -11,6 +11,7 @@ import os
 import stat
 import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -68,7 +69,7 @@ def kept(tree: Tree, store: Path) -> Path:
 def gather(folder: Path) -> Tree:
     """What is code around a folder. Raises Invalid if it is too much."""
     tree = around(folder)
-    size, count = sum(os.lstat(Path(tree.root) / each).st_size for each in tree.files), len(tree.files)
+    size, count = sum(_size(Path(tree.root) / each) for each in tree.files), len(tree.files)
     if size > BYTES or count > FILES:
         what = f"{size / 2**20:,.0f} MiB" if size > BYTES else f"{count:,} files"
         cure = "Name what is no code in .gitignore" if tree.commit else "Make it a git repository with a .gitignore"
@@ -76,6 +77,13 @@ def gather(folder: Path) -> Tree:
             f"{tree.root} has {what}, which is too much to freeze for each job.", f"{cure}, or submit without --freeze."
         )
     return tree
+
+
+def _size(path: Path) -> int:
+    try:
+        return os.lstat(path).st_size
+    except FileNotFoundError:  # Removed since it was listed, as here and there below: people work on while code is kept.
+        return 0
 
 
 def around(folder: Path) -> Tree:
@@ -145,11 +153,17 @@ def links(tree: Tree) -> dict[str, str]:
     folders = {str(parent) for each in tree.files for parent in Path(each).parents} | {"."}
     found = {}
     for folder in sorted(folders):
-        for entry in os.scandir(root / folder):
+        for entry in _entries(root / folder):
             name = os.path.normpath(f"{folder}/{entry.name}")
             if name not in known and name not in folders and entry.name not in _JUNK - {".venv", "venv"}:
                 found[name] = str(root / name)
     return found
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with suppress(FileNotFoundError), os.scandir(folder) as found:
+        return list(found)
+    return []
 
 
 def digest_of(folder: Path, came: Tree | None = None) -> str:
@@ -170,8 +184,11 @@ def _digest(tree: Tree) -> str:
     total = hashlib.blake2b(digest_size=16)
     for name in tree.files:
         path = Path(tree.root) / name
-        mode = os.lstat(path).st_mode
-        content = _bytes(os.readlink(path)) if stat.S_ISLNK(mode) else path.read_bytes()
+        try:
+            mode = os.lstat(path).st_mode
+            content = _bytes(os.readlink(path)) if stat.S_ISLNK(mode) else path.read_bytes()
+        except FileNotFoundError:
+            continue
         total.update(msgspec.msgpack.encode((_bytes(name), stat.S_ISLNK(mode), bool(mode & 0o100), content)))
     return total.hexdigest()
 
@@ -204,19 +221,21 @@ def compare(packed: Path) -> None:
 
 def _pack(tree: Tree, store: Path) -> Path:
     """The file, named by what was packed: the tree may have changed since it was looked at."""
+    beside = store / f".{os.urandom(8).hex()}"
     try:
         store.mkdir(parents=True, exist_ok=True, mode=0o700)
-        beside = store / f".{os.getpid()}"
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             with tarfile.open(fileobj=file, mode="w") as tar:
                 for name in tree.files:
-                    tar.add(Path(tree.root) / name, name, recursive=False)
+                    with suppress(FileNotFoundError):
+                        tar.add(Path(tree.root) / name, name, recursive=False)
             file.flush()
             os.fsync(file.fileno())
         packed = store / f"{_packed_digest(beside)}.tar"
         os.replace(beside, packed)
         return packed
     except OSError as error:
+        beside.unlink(missing_ok=True)
         raise Unavailable(f"The code cannot be kept in {store} ({error.strerror}).",
                           "Make room there, or submit without --freeze.") from None  # fmt: skip
 
