@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from os.path import exists
 
 from noria.version import __version__ as __version__
 
@@ -89,8 +90,9 @@ def __getattr__(name: str) -> Any:
         globals().update({each: getattr(fluent, each) for each in _FLUENT})
         globals().pop("__getattr__", None)
         return globals()[name]
-    # Names with underscores are asked for by tools, which do not read what is said.
-    cure = "" if name.startswith("_") else f". {import_module('noria.cli.habits').cure(name, __all__)}"
+    # Names with underscores are asked for by tools, and modules by `from noria import …` before it imports them: neither reads what is said.
+    is_asked = not name.startswith("_") and not any(exists(f"{folder}/{name}.py") for folder in __path__)
+    cure = f". {import_module('noria.cli.habits').cure(name, __all__)}" if is_asked else ""
     raise AttributeError(f"module 'noria' has no attribute '{name}'{cure}")
 
 
