@@ -41,3 +41,11 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
 def test_the_mode_is_as_asked(tmp_path: Path) -> None:
     atomic.write(tmp_path / "own", b"", mode=0o700)
     assert (tmp_path / "own").stat().st_mode & 0o777 == 0o700
+
+
+def test_what_went_wrong_first_is_what_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        atomic.write(tmp_path / "file" / "inside", b"new")
+    with pytest.raises(FileNotFoundError):
+        atomic.write(tmp_path / "nowhere" / "inside", b"new")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -21,5 +22,6 @@ def write(path: Path, content: bytes, *, mode: int = 0o666, sync: bool = False) 
                 os.fsync(file.fileno())
         os.replace(beside, path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # What went wrong before is what is told.
+            beside.unlink()
         raise

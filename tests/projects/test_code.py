@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from noria.errors import Invalid
+from noria.errors import Invalid, Unavailable
 from noria.projects import code
 
 
@@ -195,3 +195,9 @@ def test_a_file_that_goes_while_code_is_looked_at_is_no_code(
     thawed = code.thaw(frozen, tmp_path / "thawed")
     assert (thawed / "train.py").exists() and ((thawed / "gone").exists() == (moment == "links"))
     assert [path.suffix for path in (tmp_path / "store").iterdir()] == [".tar"]
+
+
+def test_a_store_that_cannot_be_made_is_told_in_a_sentence(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Unavailable, match=r"The code cannot be kept in .*Not a directory"):
+        code.freeze(repository, tmp_path / "file" / "store")

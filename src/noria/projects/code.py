@@ -235,7 +235,8 @@ def _pack(tree: Tree, store: Path) -> Path:
         os.replace(beside, packed)
         return packed
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # What went wrong before is what is told.
+            beside.unlink()
         raise Unavailable(f"The code cannot be kept in {store} ({error.strerror}).",
                           "Make room there, or submit without --freeze.") from None  # fmt: skip
 
